@@ -1,0 +1,180 @@
+"""The only door to other programs.
+
+Every program runs with an argument list (never a shell string), in the C locale, without standard input, and dies with
+this process. Its failure is a :class:`~vmharness.errors.HostError` that names the program, its status and its last
+lines; a program that is not there names the package that brings it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from attrs import frozen
+
+from vmharness.errors import HostError
+
+_PACKAGES = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "qemu-img": "qemu-utils",
+    "mke2fs": "e2fsprogs",
+    "e2fsck": "e2fsprogs",
+    "tune2fs": "e2fsprogs",
+    "dumpe2fs": "e2fsprogs",
+    "debugfs": "e2fsprogs",
+    "mkfs.vfat": "dosfstools",
+    "fsck.vfat": "dosfstools",
+    "mdir": "mtools",
+    "mcopy": "mtools",
+    "sgdisk": "gdisk",
+    "sfdisk": "fdisk",
+    "mmdebstrap": "mmdebstrap",
+    "zstd": "zstd",
+    "xz": "xz-utils",
+    "lz4": "lz4",
+    "busybox": "busybox-static",
+    "virt-fw-vars": "the Python package virt-firmware",
+}
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@frozen(kw_only=True)
+class Completed:
+    """What a program that ended came to: exit status, and what it wrote, as bytes."""
+
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        """Standard output as text."""
+        return self.stdout.decode("utf-8", "replace")
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of a program: ours, in the C locale, with the administrator's folders on ``PATH``."""
+    path = os.environ.get("PATH", "/usr/bin:/bin")
+    for folder in ("/usr/local/sbin", "/usr/sbin", "/sbin"):
+        if folder not in path.split(":"):
+            path += f":{folder}"
+    return {**os.environ, "LC_ALL": "C.UTF-8", "LANGUAGE": "", "TZ": "UTC", "PATH": path, **(extra or {})}
+
+
+def find(program: str) -> Path | None:
+    """Where ``program`` is, or None. Programs of our own Python environment come first."""
+    beside_python = Path(os.path.dirname(os.path.abspath(sys.executable))) / program
+    if beside_python.is_file():
+        return beside_python
+    found = shutil.which(program, path=environment()["PATH"])
+    return Path(found) if found else None
+
+
+def require(program: str) -> Path:
+    """Where ``program`` is.
+
+    :raises HostError: naming the package to install, if it is not there.
+    """
+    found = find(program)
+    if found is None:
+        package = _PACKAGES.get(program, program)
+        raise HostError(f"the program '{program}' is not installed", hint=f"install {package}")
+    return found
+
+
+def die_with_parent() -> None:
+    """Run in a child between fork and exec: the kernel ends it when the thread that made it ends."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    doing: str,
+    ok: Sequence[int] = (0,),
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: bytes | IO[bytes] | None = None,
+    timeout: float | None = None,
+    log: Path | None = None,
+) -> Completed:
+    """Run a program to its end.
+
+    :param argv: program name and arguments.
+    :param doing: what this is for, as in "making the root filesystem"; begins the error's sentence.
+    :param ok: exit statuses that are not failures.
+    :param stdin: bytes or an open file to feed; nothing otherwise.
+    :param timeout: seconds after which the program is killed.
+    :param log: file to append standard error to, while it runs; the error then points to it.
+    :raises HostError: the program is missing, failed, or took too long.
+    """
+    program = require(str(argv[0])) if "/" not in str(argv[0]) else Path(argv[0])
+    feed = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin or subprocess.DEVNULL}
+    try:
+        done = subprocess.run(  # noqa: S603 -- this is the door
+            [str(program), *map(str, argv[1:])],
+            capture_output=True,
+            env=environment(env),
+            cwd=cwd,
+            timeout=timeout,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 -- a prctl call only, safe after fork
+            check=False,
+            **feed,  # type: ignore[arg-type]
+        )
+    except subprocess.TimeoutExpired as error:
+        raise HostError(f"{doing}: {argv[0]} did not end within {timeout:.0f} s") from error
+    except OSError as error:
+        raise HostError(f"{doing}: cannot run {argv[0]}: {error.strerror}") from error
+    if log is not None:
+        with log.open("ab") as file:
+            file.write(done.stderr)
+    if done.returncode not in ok:
+        raise _failure(doing, str(argv[0]), done.returncode, done.stderr or done.stdout, log)
+    return Completed(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+
+@contextmanager
+def pipe_from(argv: Sequence[str | Path], *, doing: str, stdin: IO[bytes] | None = None) -> Iterator[IO[bytes]]:
+    """Run a program and read its standard output as a stream (a decompressor, say).
+
+    :raises HostError: the program is missing, or it failed; when the reader stops early the program is ended silently.
+    """
+    program = require(str(argv[0]))
+    with subprocess.Popen(  # noqa: S603
+        [str(program), *map(str, argv[1:])],
+        stdin=stdin or subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        preexec_fn=die_with_parent,  # noqa: PLW1509
+    ) as child:
+        assert child.stdout is not None and child.stderr is not None
+        try:
+            yield child.stdout
+        except BaseException:
+            child.kill()
+            raise
+        at_end = not child.stdout.read(1)
+        if not at_end:
+            child.kill()
+        stderr = child.stderr.read()
+        child.stdout.close()
+        if child.wait() != 0 and at_end:
+            raise _failure(doing, str(argv[0]), child.returncode, stderr, None)
+
+
+def _failure(doing: str, program: str, status: int, output: bytes, log: Path | None) -> HostError:
+    ending = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+    tail = "\n    ".join(output.decode("utf-8", "replace").strip().splitlines()[-8:])
+    said = f"\n    {tail}" if tail else ""
+    hint = "free some space, or point TMPDIR and XDG_CACHE_HOME to a larger disk" if "No space left" in tail else None
+    return HostError(f"{doing}: {program} {ending}{said}", evidence=log, hint=hint)

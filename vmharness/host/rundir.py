@@ -1,0 +1,96 @@
+"""The run directory: one private folder for one run, holding its evidence while it lives."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+from pathlib import Path
+
+from attrs import field, frozen
+
+from vmharness.errors import HostError
+
+
+@frozen(kw_only=True)
+class RunDirectory:
+    """A folder (mode 0700) that one run owns.
+
+    :param path: the folder.
+    :param nonce: a random word that only this run knows.
+    """
+
+    path: Path
+    nonce: str = field(factory=lambda: secrets.token_hex(8))
+
+    @property
+    def plan(self) -> Path:
+        """The plan, as JSON."""
+        return self.path / "plan.json"
+
+    @property
+    def events(self) -> Path:
+        """Everything that was said, one JSON object a line."""
+        return self.path / "events.jsonl"
+
+    @property
+    def transcript(self) -> Path:
+        """What the guest wrote on its log console, raw bytes."""
+        return self.path / "console.log"
+
+    @property
+    def commands(self) -> Path:
+        """What the guest's steps wrote, as text."""
+        return self.path / "steps.log"
+
+    @property
+    def qemu_argv(self) -> Path:
+        """QEMU's arguments, one a line."""
+        return self.path / "qemu.argv"
+
+    @property
+    def qemu_stderr(self) -> Path:
+        """What QEMU wrote to its standard error."""
+        return self.path / "qemu.stderr"
+
+    @property
+    def disk(self) -> Path:
+        """The raw disk that is being built."""
+        return self.path / "disk.raw"
+
+    @property
+    def variables(self) -> Path:
+        """The variable store of this run."""
+        return self.path / "efi-vars.fd"
+
+    def remove(self) -> None:
+        """Delete the folder and everything in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def base_directory() -> Path:
+    """Where run directories are made: ``$VMHARNESS_RUNS``, or ``vmharness`` under ``$TMPDIR`` (``/var/tmp`` by default,
+    since disks are too large for a temporary directory in memory).
+    """
+    chosen = os.environ.get("VMHARNESS_RUNS")
+    if chosen:
+        return Path(chosen).absolute()
+    return Path(os.environ.get("TMPDIR", "/var/tmp")).absolute() / f"vmharness-{os.getuid()}"  # noqa: S108
+
+
+def create(name: str) -> RunDirectory:
+    """Make a fresh run directory whose name begins with ``name``.
+
+    :raises HostError: the folder cannot be made.
+    """
+    base = base_directory()
+    try:
+        base.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = Path(tempfile.mkdtemp(prefix=f"{name[:24]}-", dir=base))
+    except OSError as error:
+        raise HostError(
+            f"cannot make a run directory in {base}: {error.strerror}",
+            hint="set TMPDIR or VMHARNESS_RUNS to a writable directory",
+        ) from error
+    return RunDirectory(path=path)

@@ -1,0 +1,215 @@
+"""The image definition as values: what the user wants, checked, with every path absolute."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+
+from attrs import field, frozen
+
+from vmharness.model.sizes import GIB, MIB
+
+
+class Format(Enum):
+    """Format of the published image."""
+
+    RAW = "raw"
+    QCOW2 = "qcow2"
+
+
+class PartitionTable(Enum):
+    """How the disk is divided."""
+
+    EFI = "efi"
+
+
+class MachineId(Enum):
+    """What the image holds in ``/etc/machine-id``.
+
+    ``EMPTY`` leaves an empty file (each machine makes its own at its first boot), ``UNINITIALIZED`` writes the word that makes
+    systemd treat the next boot as the first one, ``REMOVE`` deletes the file, ``KEEP`` leaves the tree's own.
+    """
+
+    EMPTY = "empty"
+    UNINITIALIZED = "uninitialized"
+    REMOVE = "remove"
+    KEEP = "keep"
+
+
+class SourceOwner(Enum):
+    """Owners of a directory source's files: as on the host, or all root."""
+
+    KEEP = "keep"
+    ROOT = "root"
+
+
+@frozen(kw_only=True)
+class DirectorySource:
+    """A directory of the host. ``owner`` says whether its owners are meant or just those of the user who made it."""
+
+    path: Path
+    owner: SourceOwner = SourceOwner.KEEP
+
+
+@frozen(kw_only=True)
+class TarSource:
+    """A tar archive, plain or compressed with any of gzip, bzip2, xz, zstd, lz4."""
+
+    path: Path
+
+
+@frozen(kw_only=True)
+class DebianSource:
+    """A tree made by mmdebstrap from the host's own apt configuration.
+
+    :param suite: codename such as ``bookworm``.
+    :param include: packages to install besides the variant's.
+    :param variant: mmdebstrap's variant.
+    """
+
+    suite: str
+    include: tuple[str, ...] = ()
+    variant: str = "minbase"
+
+
+@frozen(kw_only=True)
+class MinimalSource:
+    """The embedded minimal tree: busybox, the appliance's kernel, systemd-boot; boots to a marker and a shell."""
+
+
+RootSource = DirectorySource | TarSource | DebianSource | MinimalSource
+
+
+@frozen(kw_only=True)
+class RootSpec:
+    """The root filesystem and where its tree comes from."""
+
+    source: RootSource
+    filesystem: str = "ext4"
+    label: str = "root"
+    machine_id: MachineId = MachineId.EMPTY
+
+
+@frozen(kw_only=True)
+class Content:
+    """Files grafted into the root filesystem.
+
+    :param source: file, directory or glob, as written, made absolute.
+    :param target: absolute path in the image; where ``source`` is a glob, the directory that takes the matches.
+    :param mode: permission bits of files, or None for the source's own.
+    :param directory_mode: permission bits of directories, or None for 0755.
+    :param user: name (looked up in the target's passwd) or number; root if neither user nor group is given.
+    :param group: name or number; given exactly when ``user`` is.
+    """
+
+    source: str
+    target: str
+    mode: int | None = None
+    directory_mode: int | None = None
+    user: str | None = None
+    group: str | None = None
+
+
+@frozen(kw_only=True)
+class SystemdBoot:
+    """``bootctl install`` of the target."""
+
+
+@frozen(kw_only=True)
+class Grub:
+    """``grub-install`` of the target, and its ``grub-mkconfig``."""
+
+
+@frozen(kw_only=True)
+class CommandInstaller:
+    """A command of the user's, run in the target with the ESP mounted at ``/boot/efi``."""
+
+    argv: tuple[str, ...]
+
+
+@frozen(kw_only=True)
+class NoBootloader:
+    """No bootloader: the disk holds partitions and files only."""
+
+
+Installer = SystemdBoot | Grub | CommandInstaller | NoBootloader
+
+
+@frozen(kw_only=True)
+class BootloaderSpec:
+    """The bootloader and what it boots."""
+
+    install: Installer = field(factory=NoBootloader)
+    title: str = ""
+    kernel_parameters: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class AutoFirmware:
+    """The first firmware of the host's descriptors that fits."""
+
+
+@frozen(kw_only=True)
+class DescriptorFirmware:
+    """The firmware of one descriptor file in QEMU's JSON format."""
+
+    path: Path
+
+
+@frozen(kw_only=True)
+class FirmwareFiles:
+    """A code image and a variable store template, given by path."""
+
+    code: Path
+    variables: Path
+
+
+FirmwareChoice = AutoFirmware | DescriptorFirmware | FirmwareFiles
+
+
+@frozen(kw_only=True)
+class EfiSpec:
+    """Firmware, and whether its variables are written and published."""
+
+    firmware: FirmwareChoice = field(factory=AutoFirmware)
+    touch_variables: bool = True
+
+
+@frozen(kw_only=True)
+class DeterministicSpec:
+    """Whether every identifier is derived from ``seed``, and the seed (the image's name unless given)."""
+
+    enabled: bool = True
+    seed: str = ""
+
+
+@frozen(kw_only=True)
+class GuestSpec:
+    """The appliance's machine: ``memory`` in bytes."""
+
+    memory: int = GIB // 2
+
+
+@frozen(kw_only=True)
+class ImageSpec:
+    """One image definition.
+
+    :param origin: the definition file.
+    :param size: bytes of the whole disk, or None for ``auto``.
+    :param additional_space: free bytes that an ``auto`` root filesystem has at least.
+    :param boot_size: bytes of the EFI system partition.
+    """
+
+    origin: Path
+    name: str
+    root: RootSpec
+    format: Format = Format.QCOW2
+    partition_table: PartitionTable = PartitionTable.EFI
+    size: int | None = None
+    additional_space: int = 512 * MIB
+    boot_size: int = 256 * MIB
+    contents: tuple[Content, ...] = ()
+    bootloader: BootloaderSpec = field(factory=BootloaderSpec)
+    efi: EfiSpec = field(factory=EfiSpec)
+    deterministic: DeterministicSpec = field(factory=DeterministicSpec)
+    guest: GuestSpec = field(factory=GuestSpec)

@@ -1,0 +1,1 @@
+"""What a run will do: pure functions from frozen values to a frozen plan."""
