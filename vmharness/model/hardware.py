@@ -5,7 +5,10 @@ from __future__ import annotations
 from enum import Enum
 from pathlib import Path
 
-from attrs import frozen
+from attrs import field, frozen
+
+from vmharness.model.firmware import Firmware
+from vmharness.model.sizes import MIB
 
 
 class Accelerator(Enum):
@@ -40,3 +43,52 @@ class Kernel:
     image: Path
     modules: Path
     version: str
+
+
+@frozen(kw_only=True)
+class Disk:
+    """A disk of a machine.
+
+    :param name: node name in QEMU, and the serial number that the guest sees.
+    :param path: image file.
+    :param format: ``raw`` or ``qcow2``.
+    :param read_only: whether the guest may write.
+    """
+
+    name: str
+    path: Path
+    format: str = "raw"
+    read_only: bool = False
+
+
+@frozen(kw_only=True)
+class DirectKernel:
+    """A kernel that QEMU loads itself, without a bootloader."""
+
+    image: Path
+    initrd: Path
+    command_line: tuple[str, ...]
+
+
+@frozen(kw_only=True)
+class MachineSpec:
+    """Everything that QEMU is asked for.
+
+    :param memory: bytes.
+    :param firmware: UEFI firmware, or None for BIOS.
+    :param variables: this machine's own variable store (raw); needed with ``firmware``.
+    :param kernel: direct kernel, or None to boot from a disk.
+    :param disks: disks present from the start.
+    :param root_ports: empty PCI Express ports for disks that are plugged later.
+    :param command_console: whether the machine has a second console for the appliance's agent.
+    """
+
+    accelerator: Accelerator
+    memory: int = 512 * MIB
+    cpus: int = 1
+    firmware: Firmware | None = None
+    variables: Path | None = None
+    kernel: DirectKernel | None = None
+    disks: tuple[Disk, ...] = field(default=())
+    root_ports: int = 0
+    command_console: bool = False

@@ -1,0 +1,117 @@
+"""The appliance: the minimal guest that works on the disk, made from a kernel and the host's own tools.
+
+Its initramfs holds busybox, the kernel's modules that it needs, the guest scripts, and a few of the host's programs with
+their libraries. It is cached by the content of all these.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from attrs import frozen
+
+from vmharness.errors import HostError
+from vmharness.host import cache, proc
+from vmharness.host.cpio import CpioWriter
+from vmharness.host.data import data_directory
+from vmharness.host.kernel import module_bytes, resolve_modules
+from vmharness.model.hardware import Kernel
+
+MODULES = (
+    "virtio_pci", "virtio_console", "virtio_rng", "virtio_blk", "efivarfs", "ext4", "vfat", "nls_cp437", "nls_ascii",
+    "qemu_fw_cfg",
+)  # fmt: skip
+"""Kernel modules of the appliance, each with what it depends on; those built into the kernel are passed over."""
+
+PROGRAMS = ("tar", "mkfs.vfat", "blkid")
+"""Programs of the host that the guest scripts need besides busybox."""
+
+KERNEL_PARAMETERS = ("console=ttyS0", "loglevel=4", "panic=-1", "random.trust_cpu=on", "tsc=reliable", "no_timer_check")
+"""The appliance's kernel command line."""
+
+_FORMAT = 1
+_LIBRARY = re.compile(r"(?:=> )?(/\S+) \(0x[0-9a-f]+\)")
+
+
+@frozen(kw_only=True)
+class Appliance:
+    """A bootable appliance: kernel and initramfs; ``identity`` is the content id of both."""
+
+    kernel: Kernel
+    initramfs: Path
+    identity: str
+
+
+def make(kernel: Kernel) -> Appliance:
+    """The appliance for a kernel, from the cache or made now.
+
+    :raises HostError: a tool or a module that it needs is missing on the host.
+    """
+    members = _members(kernel)
+    digest = hashlib.sha256(f"{_FORMAT}".encode())
+    for name, (data, mode) in sorted(members.items()):
+        digest.update(f"{name}\0{mode:o}\0{len(data)}\0".encode() + data)
+    identity = digest.hexdigest()[:32]
+    folder = cache.entry("appliance", identity, lambda place: _write(members, place / "initramfs.cpio"))
+    kernel_digest = cache.digest_of(kernel.image)[:16]
+    return Appliance(kernel=kernel, initramfs=folder / "initramfs.cpio", identity=f"{identity}-{kernel_digest}")
+
+
+def _members(kernel: Kernel) -> dict[str, tuple[bytes, int]]:
+    """Every regular file of the initramfs by name: content and mode."""
+    members: dict[str, tuple[bytes, int]] = {}
+    scripts = data_directory("guest-scripts")
+    for path in sorted(scripts.rglob("*")):
+        if path.is_file():
+            executable = path.suffix != ".sh"
+            members[f"lib/vmharness/{path.relative_to(scripts)}"] = (path.read_bytes(), 0o755 if executable else 0o644)
+    members["init"] = members.pop("lib/vmharness/init")
+    programs = {"bin/busybox": proc.require("busybox"), **{f"bin/{name}": proc.require(name) for name in PROGRAMS}}
+    for name, program in programs.items():
+        members[name] = (program.read_bytes(), 0o755)
+    libraries = _libraries(programs.values())
+    for library in libraries:
+        members[str(library).lstrip("/")] = (library.read_bytes(), 0o755)
+    loader = next((library for library in libraries if library.name.startswith("ld-")), None)
+    if loader is None:
+        raise HostError("the host's programs have no dynamic loader that ldd can name", hint="use a glibc-based host")
+    members["lib/vmharness/loader"] = (loader.read_bytes(), 0o755)
+    folders = sorted({str(library.parent) for library in libraries})
+    members["lib/vmharness/library-path"] = (":".join(folders).encode() + b"\n", 0o644)
+    modules = resolve_modules(kernel, MODULES)
+    listing = ""
+    for module in modules:
+        plain_name = module.name.partition(".ko")[0] + ".ko"
+        members[f"lib/modules/{plain_name}"] = (module_bytes(module), 0o644)
+        listing += f"/lib/modules/{plain_name}\n"
+    members["lib/vmharness/modules"] = (listing.encode(), 0o644)
+    return members
+
+
+def _libraries(programs: Iterable[Path]) -> list[Path]:
+    """The shared libraries of ``programs``, dynamic loader included, as the host's ldd finds them."""
+    found: set[Path] = set()
+    for program in programs:
+        # ldd answers 1 for a static program.
+        answer = proc.run(["ldd", program], doing=f"finding the libraries of {program}", ok=(0, 1))
+        found.update(Path(match[1]) for match in _LIBRARY.finditer(answer.text))
+    return sorted(found)
+
+
+def _write(members: dict[str, tuple[bytes, int]], target: Path) -> None:
+    applets = proc.run(["busybox", "--list"], doing="listing busybox' applets").text.split()
+    with target.open("wb") as file:
+        archive = CpioWriter(file)
+        for folder in ("dev", "proc", "sys", "run", "tmp", "target", "etc"):
+            archive.directory(folder)
+        archive.character_device("dev/console", 0o600, 5, 1)
+        archive.character_device("dev/null", 0o666, 1, 3)
+        for name, (data, mode) in sorted(members.items()):
+            archive.regular(name, data, mode)
+        for applet in applets:
+            if f"bin/{applet}" not in members:
+                archive.symlink(f"bin/{applet}", "busybox")
+        archive.finish()
