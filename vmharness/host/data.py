@@ -21,6 +21,6 @@ def data_directory(name: str) -> Path:
         if place.is_dir():
             return place
     raise HostError(
-        f"vmharness is not installed whole: the folder '{name}' is in neither {places[0].parent} nor {places[1].parent}",
+        f"vmharness is not installed whole: neither {places[0]} nor {places[1]} is there",
         hint="install the vmharness wheel again, or run it from a complete checkout",
     )

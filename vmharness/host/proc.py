@@ -13,7 +13,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -37,11 +39,16 @@ _PACKAGES = {
     "sgdisk": "gdisk",
     "sfdisk": "fdisk",
     "mmdebstrap": "mmdebstrap",
+    "gzip": "gzip",
+    "bzip2": "bzip2",
     "zstd": "zstd",
     "xz": "xz-utils",
     "lz4": "lz4",
     "busybox": "busybox-static",
     "virt-fw-vars": "the Python package virt-firmware",
+    "dpkg-deb": "dpkg",
+    "apt-get": "apt",
+    "newuidmap": "uidmap",
 }
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -86,9 +93,13 @@ def require(program: str) -> Path:
     """
     found = find(program)
     if found is None:
-        package = _PACKAGES.get(program, program)
-        raise HostError(f"the program '{program}' is not installed", hint=f"install {package}")
+        raise HostError(f"the program '{program}' is not installed", hint=f"install {package_of(program)}")
     return found
+
+
+def package_of(program: str) -> str:
+    """The Debian package that brings ``program``."""
+    return _PACKAGES.get(program, program)
 
 
 def die_with_parent() -> None:
@@ -142,34 +153,101 @@ def run(
     return Completed(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
 
+def run_within(argv: Sequence[str | Path], *, seconds: float, cwd: Path | None = None) -> Completed | None:
+    """Run a program that may hang: None when it did not end within ``seconds``.
+
+    It is then asked to end (SIGTERM), and killed a second later. Any exit status is a result, not an error.
+
+    :raises HostError: the program is missing or cannot be run.
+    """
+    program = require(str(argv[0])) if "/" not in str(argv[0]) else Path(argv[0])
+    try:
+        child = subprocess.Popen(
+            [str(program), *map(str, argv[1:])],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            cwd=cwd,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 -- a prctl call only, safe after fork
+        )
+    except OSError as error:
+        raise HostError(f"cannot run {argv[0]}: {error.strerror}") from error
+    with child:
+        try:
+            stdout, stderr = child.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            child.terminate()
+            try:
+                child.wait(timeout=1)
+            except subprocess.TimeoutExpired:
+                child.kill()
+            return None
+        except BaseException:
+            child.kill()
+            raise
+    return Completed(status=child.returncode, stdout=stdout, stderr=stderr)
+
+
 @contextmanager
-def pipe_from(argv: Sequence[str | Path], *, doing: str, stdin: IO[bytes] | None = None) -> Iterator[IO[bytes]]:
+def pipe_from(
+    argv: Sequence[str | Path],
+    *,
+    doing: str,
+    stdin: IO[bytes] | None = None,
+    env: Mapping[str, str] | None = None,
+    say: Callable[[str], None] = lambda _line: None,
+) -> Iterator[IO[bytes]]:
     """Run a program and read its standard output as a stream (a decompressor, say).
 
+    :param say: takes each line of the program's standard error while it runs, in a thread of its own.
     :raises HostError: the program is missing, or it failed; when the reader stops early the program is ended silently.
     """
     program = require(str(argv[0]))
-    with subprocess.Popen(  # noqa: S603
+    child = subprocess.Popen(
         [str(program), *map(str, argv[1:])],
         stdin=stdin or subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=environment(),
-        preexec_fn=die_with_parent,  # noqa: PLW1509
-    ) as child:
-        assert child.stdout is not None and child.stderr is not None
+        env=environment(env),
+        preexec_fn=die_with_parent,  # noqa: PLW1509 -- a prctl call only, safe after fork
+    )
+    with child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        tail: deque[bytes] = deque(maxlen=40)
+        listener = threading.Thread(target=_listen, args=(child.stderr, tail, say), daemon=True)
+        listener.start()
         try:
             yield child.stdout
         except BaseException:
-            child.kill()
+            _end(child)
             raise
         at_end = not child.stdout.read(1)
         if not at_end:
-            child.kill()
-        stderr = child.stderr.read()
+            _end(child)
         child.stdout.close()
+        listener.join()
         if child.wait() != 0 and at_end:
-            raise _failure(doing, str(argv[0]), child.returncode, stderr, None)
+            raise _failure(doing, str(argv[0]), child.returncode, b"".join(tail), None)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End a program: kindly, so that it can clean up behind itself, and by force when it does not listen."""
+    child.terminate()
+    try:
+        child.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        child.kill()
+
+
+def _listen(stderr: IO[bytes], tail: deque[bytes], say: Callable[[str], None]) -> None:
+    """Hand over each line of ``stderr`` to its end and remember the last ones; a carriage return ends a line too."""
+    for line in stderr:
+        tail.append(line)
+        for part in line.decode("utf-8", "replace").replace("\r", "\n").splitlines():
+            if part.strip():
+                say(part)
 
 
 def _failure(doing: str, program: str, status: int, output: bytes, log: Path | None) -> HostError:
