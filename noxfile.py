@@ -1,0 +1,71 @@
+"""The project's sessions: ``nox`` lists and runs them, each in a virtual environment of its own.
+
+``./dev test`` and its like run the same sessions in ``.venv`` (``nox --no-venv``), which has everything already.
+"""
+
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.sessions = ["lint", "types", "docs", "tests"]
+nox.options.reuse_venv = "yes"
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def needs(session: nox.Session, group: str) -> None:
+    """Install the package and one of its dependency groups, unless the session runs in an environment that has them."""
+    if session.venv_backend != "none":
+        session.install("--editable", ".", *nox.project.dependency_groups(PROJECT, group))
+
+
+def shell_scripts() -> list[str]:
+    """Every shell script of the project, by its path."""
+    in_guest = sorted(Path("guest-scripts").rglob("[!.]*"))
+    return ["dev", ".ci/run", *(str(path) for path in in_guest if path.is_file() and path.suffix in {"", ".sh"})]
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests that start no guest; with arguments, pytest with these."""
+    needs(session, "test")
+    session.run("pytest", *(session.posargs or ["tests/unit", "tests/fake"]))
+
+
+@nox.session
+def vm(session: nox.Session) -> None:
+    """Run the tests that boot real guests (slow)."""
+    needs(session, "test")
+    session.run("pytest", *(session.posargs or ["tests/vm"]))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, layers and shell scripts."""
+    needs(session, "lint")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports")
+    session.run("shellcheck", *shell_scripts(), external=True)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types."""
+    needs(session, "types")
+    session.run("mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Check that the documents' links lead somewhere and that their examples are valid."""
+    needs(session, "test")
+    session.run("pytest", *(session.posargs or ["tests/docs"]))
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure, and print a table with ratios."""
+    needs(session, "test")
+    session.run("python", "bench/run.py", *session.posargs)

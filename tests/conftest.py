@@ -1,0 +1,20 @@
+"""What all tests share."""
+
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    """The top of the checkout that these tests belong to."""
+    return TESTS.parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark everything under ``tests/vm`` as booting a real QEMU."""
+    for item in items:
+        if TESTS / "vm" in item.path.parents:
+            item.add_marker("vm")
