@@ -102,13 +102,13 @@ def _cheap_refusal() -> str:
     """Why KVM cannot work, from what can be seen without a guest; empty when nothing speaks against it."""
     if not _KVM.exists():
         return f"{_KVM} is not there"
+    flags = next((line for line in _CPUINFO.read_text().splitlines() if line.startswith("flags")), "").split()
+    if not {"vmx", "svm"} & set(flags):
+        return f"{_KVM} is there, but the processor shows neither the vmx nor the svm flag"
     try:
         os.close(os.open(_KVM, os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
         return f"{_KVM} does not open ({error.strerror})"
-    flags = next((line for line in _CPUINFO.read_text().splitlines() if line.startswith("flags")), "").split()
-    if not {"vmx", "svm"} & set(flags):
-        return f"{_KVM} opens, but the processor shows neither the vmx nor the svm flag"
     return ""
 
 

@@ -67,13 +67,15 @@ def check_tools(names: Sequence[str]) -> None:
 
 
 def install_command(names: Sequence[str]) -> str:
-    """The command that installs the packages of these programs."""
+    """The command that installs the packages of these programs; on a host without apt, what to look for."""
     packages = sorted({proc.package_of(name) for name in names})
-    system = [package for package in packages if " " not in package]
-    python = [package.split()[-1] for package in packages if " " in package]
-    commands = [f"apt-get install {' '.join(system)}"] if system else []
-    commands += [f"pip install {' '.join(python)}"] if python else []
-    return " && ".join(commands)
+    system = " ".join(package for package in packages if " " not in package)
+    python = " ".join(package.split()[-1] for package in packages if " " in package)
+    sudo = "" if os.geteuid() == 0 else "sudo "
+    commands = [f"pip install {python}"] if python else []
+    if system and proc.find("apt-get") is None:
+        return ", ".join([f"install what Debian calls {system}", *commands])
+    return " && ".join([f"{sudo}apt-get install {system}", *commands] if system else commands)
 
 
 def check_qemu(version: str) -> None:
