@@ -206,7 +206,7 @@ def _has_entry(file: Path, user: str) -> bool:
 def _folder(name: str, place: Path, *, measure: bool = False) -> Row:
     """A folder that is written to: whether it can be, and the space around it."""
     existing = next(folder for folder in (place, *place.parents) if folder.exists())
-    if not os.access(existing, os.W_OK):
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
         remedy = "set XDG_CACHE_HOME, or TMPDIR, to a folder that you may write"
         return Row(ok=False, name=name, detail=f"{place}: not writable", remedy=remedy)
     free = shutil.disk_usage(existing).free
