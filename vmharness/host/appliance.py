@@ -7,17 +7,15 @@ their libraries. It is cached by the content of all these.
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterable
 from pathlib import Path
 
 from attrs import frozen
 
-from vmharness.errors import HostError
 from vmharness.host import cache, proc
 from vmharness.host.cpio import CpioWriter
 from vmharness.host.data import data_directory
-from vmharness.host.kernel import module_bytes, resolve_modules
+from vmharness.host.libraries import libraries, loader_of
+from vmharness.host.modules import module_bytes, resolve_modules
 from vmharness.model.hardware import Kernel
 
 MODULES = (
@@ -33,7 +31,6 @@ KERNEL_PARAMETERS = ("console=ttyS0", "loglevel=4", "panic=-1", "random.trust_cp
 """The appliance's kernel command line."""
 
 _FORMAT = 1
-_LIBRARY = re.compile(r"(?:=> )?(/\S+) \(0x[0-9a-f]+\)")
 
 
 @frozen(kw_only=True)
@@ -72,14 +69,11 @@ def _members(kernel: Kernel) -> dict[str, tuple[bytes, int]]:
     programs = {"bin/busybox": proc.require("busybox"), **{f"bin/{name}": proc.require(name) for name in PROGRAMS}}
     for name, program in programs.items():
         members[name] = (program.read_bytes(), 0o755)
-    libraries = _libraries(programs.values())
-    for library in libraries:
+    needed = libraries(programs.values())
+    for library in needed:
         members[str(library).lstrip("/")] = (library.read_bytes(), 0o755)
-    loader = next((library for library in libraries if library.name.startswith("ld-")), None)
-    if loader is None:
-        raise HostError("the host's programs have no dynamic loader that ldd can name", hint="use a glibc-based host")
-    members["lib/vmharness/loader"] = (loader.read_bytes(), 0o755)
-    folders = sorted({str(library.parent) for library in libraries})
+    members["lib/vmharness/loader"] = (loader_of(needed).read_bytes(), 0o755)
+    folders = sorted({str(library.parent) for library in needed})
     members["lib/vmharness/library-path"] = (":".join(folders).encode() + b"\n", 0o644)
     modules = resolve_modules(kernel, MODULES)
     listing = ""
@@ -89,16 +83,6 @@ def _members(kernel: Kernel) -> dict[str, tuple[bytes, int]]:
         listing += f"/lib/modules/{plain_name}\n"
     members["lib/vmharness/modules"] = (listing.encode(), 0o644)
     return members
-
-
-def _libraries(programs: Iterable[Path]) -> list[Path]:
-    """The shared libraries of ``programs``, dynamic loader included, as the host's ldd finds them."""
-    found: set[Path] = set()
-    for program in programs:
-        # ldd answers 1 for a static program.
-        answer = proc.run(["ldd", program], doing=f"finding the libraries of {program}", ok=(0, 1))
-        found.update(Path(match[1]) for match in _LIBRARY.finditer(answer.text))
-    return sorted(found)
 
 
 def _write(members: dict[str, tuple[bytes, int]], target: Path) -> None:

@@ -98,7 +98,7 @@ def hard_drive(nodes: Instance) -> HardDrive | None:
 
 
 def file_path(nodes: Instance) -> str:
-    """The file that a device path ends in, such as ``\\EFI\\BOOT\\BOOTX64.EFI``; empty if it names none."""
+    r"""The file that a device path ends in, such as ``\EFI\BOOT\BOOTX64.EFI``; empty if it names none."""
     return "".join(_utf16(node.data) for node in nodes if (node.type, node.subtype) == (4, 4))
 
 

@@ -75,6 +75,8 @@ class MachineSpec:
     """Everything that QEMU is asked for.
 
     :param memory: bytes.
+    :param cpu: QEMU's CPU model under TCG; KVM gives the guest the host's. ``qemu64`` is the cheapest, ``max`` runs the
+        most systems.
     :param firmware: UEFI firmware, or None for BIOS.
     :param variables: this machine's own variable store (raw); needed with ``firmware``.
     :param kernel: direct kernel, or None to boot from a disk.
@@ -86,6 +88,7 @@ class MachineSpec:
     accelerator: Accelerator
     memory: int = 512 * MIB
     cpus: int = 1
+    cpu: str = "qemu64"
     firmware: Firmware | None = None
     variables: Path | None = None
     kernel: DirectKernel | None = None

@@ -89,3 +89,6 @@ class Fat:
 
 
 ALIGNMENT = MIB
+
+# Microsoft's FAT specification, "FAT Type Determination": with fewer clusters it is not FAT32, whatever its label says.
+FAT32_CLUSTERS = 65_525

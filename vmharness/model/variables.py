@@ -139,7 +139,7 @@ class LoadOption:
 
     @property
     def application(self) -> bool:
-        """Whether it is a tool that is never booted by itself (``LOAD_OPTION_CATEGORY_APP``), such as the setup menu."""
+        """Whether it is a tool that is never booted by itself (``LOAD_OPTION_CATEGORY_APP``), as the setup menu is."""
         return self.attributes & 0x1F00 == 0x100
 
     @property
@@ -152,7 +152,7 @@ class LoadOption:
 class VariableRecord:
     """A decoded variable, as the manifest and ``inspect`` show it.
 
-    :param kind: what ``value`` is: ``boot-entry`` (a table), ``order`` (a list of entries' names), ``entry`` (one name),
+    :param kind: what ``value`` is: ``boot-entry`` (a table), ``order`` (a list of entries' names), ``entry`` (a name),
         ``number``, ``flag``, ``text``, ``device-path``, ``bytes`` (hexadecimal), or ``damaged`` (hexadecimal, and why).
     :param size: bytes of its data.
     :param value: a JSON value.
@@ -167,7 +167,7 @@ class VariableRecord:
 
 
 def decode(variable: EfiVariable) -> VariableRecord:
-    """What a variable says. Bytes that a known variable should not hold give the kind ``damaged``, never an exception."""
+    """What a variable says. Bytes that a known variable cannot hold give the kind ``damaged``, never an exception."""
     try:
         kind, value = _decode(variable)
     except (ValueError, struct.error) as error:
@@ -221,7 +221,7 @@ def _entry_table(option: LoadOption) -> dict[str, Any]:
         "hidden": option.hidden,
         "application": option.application,
         "path": devicepath.to_text(option.path),
-        "optional-data": option.optional_data.hex(),
+        "optional_data": option.optional_data.hex(),
     }
 
 

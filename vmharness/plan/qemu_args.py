@@ -75,7 +75,7 @@ def _base(machine: MachineSpec) -> list[str]:
     board = "q35,smm=on" if smm else "q35,smm=off"
     if machine.firmware is not None:
         board += ",pflash0=firmware-code,pflash1=firmware-variables"
-    cpu = "host" if machine.accelerator is Accelerator.KVM else "qemu64"
+    cpu = "host" if machine.accelerator is Accelerator.KVM else machine.cpu
     return [
         "-name", "vmharness",
         "-nodefaults",

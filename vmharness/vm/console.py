@@ -23,7 +23,7 @@ from pexpect.spawnbase import SpawnBase
 
 from vmharness.model.outcome import Died, Panicked, Stalled
 from vmharness.vm.ending import Ending
-from vmharness.vm.text import Cleaner
+from vmharness.model.text import Cleaner
 
 _LAST_LINES = 40
 _SEARCH_WINDOW = 16_384

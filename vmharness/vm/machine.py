@@ -102,6 +102,10 @@ class Machine:
         assert self._command is not None, "this machine was specified with a command console"
         return self._command
 
+    def when_ended(self, listener: Callable[[], None]) -> None:
+        """Call ``listener``, from another thread, once the machine has ended by itself."""
+        self._ending.subscribe(listener)
+
     def start(self) -> None:
         """Start QEMU and let the guest run; both consoles are drained from before its first instruction.
 

@@ -1,4 +1,4 @@
-"""Console bytes as harmless text: decoded, without control sequences, in pieces as they arrive."""
+"""Untrusted text of a guest as harmless text: decoded, without control sequences, in pieces as they arrive."""
 
 from __future__ import annotations
 
@@ -34,6 +34,6 @@ class Cleaner:
         return _CONTROL.sub("", text.replace("\r\n", "\n"))
 
 
-def clean(data: bytes) -> str:
-    """All of ``data`` as harmless text."""
-    return Cleaner().feed(data, final=True)
+def harmless(text: str) -> str:
+    """One line of untrusted text without control characters, fit for a person's terminal."""
+    return _CONTROL.sub("", _SEQUENCE.sub("", text)).replace("\r", "").replace("\n", " ")

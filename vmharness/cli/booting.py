@@ -1,0 +1,104 @@
+"""The face of ``vmharness boot``: watching a boot, or being its console."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import sys
+import termios
+import tty
+from pathlib import Path
+
+import click
+
+from vmharness.cli.progress import Plain
+from vmharness.errors import SpecError
+from vmharness.events import Event, MilestoneReached, Note, StepOutput
+from vmharness.flows.boot import BootOptions, BootReport, attach, boot
+from vmharness.model.outcome import Panicked, Reached, describe
+from vmharness.model.sizes import parse_size
+from vmharness.model.text import harmless
+from vmharness.vm.machine import Machine
+
+_LEAVE = b"\x1d"  # Ctrl-]
+
+
+def run(  # noqa: PLR0913 -- one parameter an option
+    output: Path, *, until: str | None, seconds: float | None, memory: str, accel: str, as_json: bool
+) -> int:
+    """Boot and show it; gives the exit code."""
+    try:
+        size = parse_size(memory)
+    except ValueError as error:
+        raise SpecError(str(error), origin="<command line>", key="--memory") from error
+    if until is None:
+        options = BootOptions(until=None, accel=accel, memory=size)
+        attach(output, options, _connect, _show_notes)
+        return 0
+    options = BootOptions(until=until, accel=accel, memory=size, seconds=seconds)
+    report = boot(output, options, (lambda _event: None) if as_json else _show_boot)
+    if as_json:
+        click.echo(json.dumps(_data(report), indent=2))
+    else:
+        colour = "green" if isinstance(report.outcome, Reached) else "red"
+        click.secho(describe(report.outcome), fg=colour, err=True)
+        click.echo(f"transcript: {report.transcript}", err=True)
+    return 0 if isinstance(report.outcome, Reached) else 1
+
+
+def _show_boot(event: Event) -> None:
+    """The console live on standard output; what vmharness says on standard error."""
+    if isinstance(event, StepOutput):
+        click.echo(harmless(event.line))
+    elif isinstance(event, MilestoneReached | Note):
+        line = Plain(verbose=False).line(event)
+        click.secho(line, fg="cyan", err=True)
+
+
+def _show_notes(event: Event) -> None:
+    if isinstance(event, Note):
+        click.echo(f"-- {event.text}", err=True)
+
+
+def _data(report: BootReport) -> dict[str, object]:
+    outcome = report.outcome
+    return {
+        "outcome": type(outcome).__name__.lower(),
+        "text": describe(outcome),
+        "reached": isinstance(outcome, Reached),
+        "pattern": outcome.pattern if isinstance(outcome, Panicked) else None,
+        "milestones": report.milestones,
+        "transcript": str(report.transcript),
+        "run_directory": str(report.run_directory),
+        "accelerator": report.accelerator,
+    }
+
+
+def _connect(machine: Machine) -> None:
+    """Make the person's terminal the machine's console until Ctrl-] or the machine's end."""
+    click.echo("-- your terminal is the machine's console now; Ctrl-] leaves and ends the machine", err=True)
+    out = sys.stdout.fileno()
+    ended_reader, ended_writer = os.pipe()
+    machine.when_ended(lambda: os.write(ended_writer, b"."))
+    untap = machine.log.tap(lambda data: os.write(out, data))
+    terminal = sys.stdin.fileno()
+    saved = termios.tcgetattr(terminal) if os.isatty(terminal) else None
+    try:
+        if saved is not None:
+            tty.setraw(terminal)
+        while True:
+            ready, _, _ = select.select([terminal, ended_reader], [], [])
+            if ended_reader in ready:
+                break
+            typed = os.read(terminal, 4096)
+            before, leave, _ = typed.partition(_LEAVE)
+            machine.log.send(before)
+            if leave or not typed:
+                break
+    finally:
+        if saved is not None:
+            termios.tcsetattr(terminal, termios.TCSADRAIN, saved)
+        untap()
+    ending = machine.ending
+    click.echo(f"\n-- {describe(ending)}" if ending is not None else "\n-- left; the machine is switched off", err=True)

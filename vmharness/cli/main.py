@@ -1,0 +1,208 @@
+"""The command line: verbs, their options, and the exit code of each error. Flows are imported when a verb runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from vmharness import __version__
+
+_EXIT_CODES = """
+\b
+Exit codes:
+  0    done
+  1    the build failed, or the boot did not reach its milestone
+  2    the image definition or the command line is wrong
+  3    the host lacks something
+  4    QEMU failed
+  5    the guest failed
+  70   a bug in vmharness
+  130  interrupted
+"""
+
+_ACCEL = click.option(
+    "--accel", type=click.Choice(["auto", "kvm", "tcg"]), default="auto", show_default=True, help="Accelerator."
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Write JSON for programs.")
+_VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Stream the guest's console.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=_EXIT_CODES)
+@click.version_option(__version__, prog_name="vmharness")
+def cli() -> None:
+    """Builds full bootable disk images together with their EFI variable store, and shows that they boot.
+
+    \b
+    Example:
+      vmharness build examples/debian-uefi.toml -o out/debian
+      vmharness boot out/debian --until login
+    """
+
+
+def _kernel_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    command = click.option(
+        "--modules", type=click.Path(path_type=Path), help="lib/modules/VERSION that belongs to --kernel."
+    )(command)
+    return click.option(
+        "--kernel",
+        type=click.Path(path_type=Path),
+        help="Kernel of the appliance; without it the distribution's cloud kernel is downloaded into the cache.",
+    )(command)
+
+
+@cli.command()
+@click.argument("definition", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder for the outputs.")
+@_ACCEL
+@_kernel_options
+@_JSON
+@_VERBOSE
+def build(  # noqa: PLR0913 -- one parameter an option
+    definition: Path, output: Path, accel: str, kernel: Path | None, modules: Path | None, as_json: bool, verbose: bool
+) -> None:
+    """Build the image of DEFINITION and its variable store.
+
+    The outputs appear whole or not at all. With --json, each event is one JSON object on a line.
+
+    \b
+    Example:
+      vmharness build examples/debian-uefi.toml -o out/debian
+    """
+    from vmharness.cli import progress  # noqa: PLC0415
+    from vmharness.flows.build import Options, build  # noqa: PLC0415
+
+    with _errors_reported(as_json=as_json), progress.sink(as_json=as_json, verbose=verbose) as emit:
+        build(definition, output, Options(accel=accel, kernel=kernel, modules=modules), emit)
+
+
+@cli.command()
+@click.argument("definition", type=click.Path(path_type=Path))
+@_ACCEL
+@_kernel_options
+def plan(definition: Path, accel: str, kernel: Path | None, modules: Path | None) -> None:
+    """Print what a build of DEFINITION would do, as JSON.
+
+    Nothing is made but the staged tree in the cache, whose size decides the layout.
+
+    \b
+    Example:
+      vmharness plan examples/debian-uefi.toml | jq .layout
+    """
+    from vmharness.flows.build import Options, plan  # noqa: PLC0415
+
+    with _errors_reported(as_json=False):
+        click.echo(plan(definition, Options(accel=accel, kernel=kernel, modules=modules)), nl=False)
+
+
+@cli.command()
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option(
+    "--until",
+    metavar="MILESTONE",
+    help="firmware, bootloader, kernel, init, login, or a regular expression. Without it, your terminal becomes the "
+    "machine's console; Ctrl-] leaves it and ends the machine.",
+)
+@click.option("--within", type=float, metavar="SECONDS", help="Time limit to the milestone.")
+@click.option("--memory", default="1G", show_default=True, metavar="SIZE", help="Memory of the machine.")
+@_ACCEL
+@_JSON
+def boot(  # noqa: PLR0913 -- one parameter an option
+    output: Path, until: str | None, within: float | None, memory: str, accel: str, as_json: bool
+) -> None:
+    """Boot a build's OUTPUT on overlays, with the firmware that it was built for; OUTPUT stays as it is.
+
+    Exits with 0 when the milestone is reached and with 1 otherwise, naming what the boot came to.
+
+    \b
+    Example:
+      vmharness boot out/debian --until login
+      vmharness boot out/debian                 (your terminal is the console; Ctrl-] leaves)
+    """
+    from vmharness.cli import booting  # noqa: PLC0415
+
+    with _errors_reported(as_json=as_json):
+        sys.exit(
+            booting.run(output, until=until, seconds=within, memory=memory, accel=accel, as_json=as_json)
+        )
+
+
+@cli.command()
+@click.argument("output", type=click.Path(path_type=Path))
+@_JSON
+def inspect(output: Path, as_json: bool) -> None:
+    """Show what a build's OUTPUT holds: digests checked, partition table, EFI variables decoded.
+
+    \b
+    Example:
+      vmharness inspect out/debian --json
+    """
+    from vmharness.flows import inspect as flow  # noqa: PLC0415
+
+    with _errors_reported(as_json=as_json):
+        inspection = flow.inspect(output)
+        if as_json:
+            click.echo(json.dumps(flow.to_data(inspection), indent=2))
+        else:
+            for line in flow.to_lines(inspection):
+                click.echo(line)
+        sys.exit(1 if inspection.findings else 0)
+
+
+@cli.command()
+@_ACCEL
+@_JSON
+def doctor(accel: str, as_json: bool) -> None:
+    """Say what this host has, what it lacks, and the command that installs it. Exits with 3 when something is missing.
+
+    \b
+    Example:
+      vmharness doctor
+    """
+    from vmharness.cli import doctor as face  # noqa: PLC0415
+
+    with _errors_reported(as_json=as_json):
+        sys.exit(face.run(accel, as_json=as_json))
+
+
+@contextmanager
+def _errors_reported(*, as_json: bool) -> Iterator[None]:
+    """Turn each error of the tree into a sentence on standard error and its exit code."""
+    from vmharness.errors import ApiMisuse, VmharnessError  # noqa: PLC0415
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGHUP, _interrupt)
+    try:
+        yield
+    except ApiMisuse as error:
+        _fail(f"a bug in vmharness: {error}", error.exit_code, as_json=as_json)
+    except VmharnessError as error:
+        _fail(str(error), error.exit_code, as_json=as_json)
+    except KeyboardInterrupt:
+        click.echo("vmharness: interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has gone: there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _fail(text: str, code: int, *, as_json: bool) -> NoReturn:
+    if as_json:
+        click.echo(json.dumps({"event": "Failed", "exit_code": code, "error": text}))
+    else:
+        click.echo(click.style("error: ", fg="red", bold=True) + text, err=True)
+    sys.exit(code)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """The terminal was closed or we are asked to end: unwind as for Ctrl-C, so that nothing is left behind."""
+    raise KeyboardInterrupt

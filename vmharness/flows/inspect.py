@@ -1,0 +1,149 @@
+"""Look into an output folder: what was built, whether it still is that, and what its variables say now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from vmharness.disk import efivars
+from vmharness.errors import SpecError, VerificationFailed
+from vmharness.host import cache
+from vmharness.model import manifest
+from vmharness.model.manifest import MANIFEST_NAME, Manifest, OutputFile
+from vmharness.model.partitions import Layout
+from vmharness.model.sizes import format_size
+from vmharness.model.variables import VariableRecord, decode
+
+
+@frozen(kw_only=True)
+class Inspection:
+    """What an output folder holds.
+
+    :param manifest: as it was published.
+    :param variables: the variable store as it is now, or None where none was published.
+    :param findings: files that are not what the manifest says, one sentence each; nothing if all are.
+    """
+
+    directory: Path
+    manifest: Manifest
+    variables: tuple[VariableRecord, ...] | None
+    findings: tuple[str, ...]
+
+
+def inspect(directory: Path) -> Inspection:
+    """Read an output folder and check every file's digest. A changed file is a finding, since looking at it may help.
+
+    :raises SpecError: the folder holds no manifest that this program can read.
+    :raises VerificationFailed: files are missing, or the variable store is damaged.
+    """
+    described = read_manifest(directory)
+    missing = [item.name for item in described.files if not (directory / item.name).is_file()]
+    if missing:
+        raise VerificationFailed(
+            f"{directory} is not complete", findings=tuple(f"the file {name} is missing" for name in missing)
+        )
+    store = described.file("efi-variables")
+    variables = None
+    if store is not None:
+        variables = tuple(decode(variable) for variable in efivars.read_store(directory / store.name).variables)
+    return Inspection(
+        directory=directory,
+        manifest=described,
+        variables=variables,
+        findings=tuple(finding for item in described.files for finding in _check_file(directory, item)),
+    )
+
+
+def to_data(inspection: Inspection) -> dict[str, Any]:
+    """The inspection as JSON data: the manifest, with the variables as they are now, and ``findings``."""
+    data: dict[str, Any] = manifest.to_data(inspection.manifest)
+    data["variables"] = manifest.to_data(inspection.variables)
+    data["findings"] = list(inspection.findings)
+    return data
+
+
+def to_lines(inspection: Inspection) -> Iterator[str]:
+    """The inspection as plain lines for people; what the guest wrote is shown without control characters."""
+    described = inspection.manifest
+    yield f"{described.name}: {described.format.value} image, {format_size(described.table.size)}"
+    yield f"  built by vmharness {described.vmharness} from {described.definition.path}"
+    yield f"  bootloader {described.bootloader}, firmware {described.firmware.description}"
+    yield f"  appliance with Linux {described.kernel} on {described.accelerator}"
+    yield "files"
+    for item in described.files:
+        yield f"  {item.name}  {format_size(item.size)}  sha256 {item.sha256}"
+    yield f"partitions (GPT {described.table.disk_guid})"
+    yield from _partition_lines(described.table)
+    yield f"  root: ext4 '{described.root.label}' {described.root.uuid}, {described.root.inodes} inodes"
+    volume = f"{described.esp.volume_id:08X}"
+    yield f"  esp: FAT32 '{described.esp.label}' {volume[:4]}-{volume[4:]}"
+    if inspection.variables is not None:
+        yield "EFI variables"
+        yield from (f"  {_variable_line(record)}" for record in inspection.variables)
+    yield "checks"
+    yield from (f"  {finding}" for finding in inspection.findings or ("every file is as it was published",))
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of an output folder.
+
+    :raises SpecError: the folder holds none that this program can read.
+    """
+    path = directory / MANIFEST_NAME
+    try:
+        return manifest.from_json(path.read_text("utf-8"))
+    except OSError as error:
+        raise SpecError(
+            f"cannot read {path}: {error.strerror}", hint="name the folder that `vmharness build ... -o` wrote"
+        ) from error
+    except ValueError as error:
+        raise SpecError(f"{path} cannot be used: {error}", hint="build the image again") from error
+
+
+def _check_file(directory: Path, item: OutputFile) -> Iterator[str]:
+    path = directory / item.name
+    size = path.stat().st_size
+    if size != item.size:
+        yield f"{item.name} has {size} bytes instead of {item.size}"
+    elif cache.digest_of(path) != item.sha256:
+        yield f"{item.name} is not the file that was published: its SHA-256 differs"
+
+
+def _partition_lines(table: Layout) -> Iterator[str]:
+    for part in table.partitions:
+        place = f"from {format_size(part.offset)}, {format_size(part.size)}"
+        yield f"  {part.number} {part.role}: {place}, PARTUUID {part.guid}, type {part.type_guid}"
+
+
+def _variable_line(record: VariableRecord) -> str:
+    match record.kind:
+        case "boot-entry":
+            marks = "".join(
+                f", {mark}"
+                for mark, shown in (
+                    ("inactive", not record.value["active"]),
+                    ("hidden", record.value["hidden"]),
+                    ("application", record.value["application"]),
+                )
+                if shown
+            )
+            text = f"{record.value['description']}{marks}: {record.value['path']}"
+        case "order":
+            text = ", ".join(record.value)
+        case "bytes":
+            text = f"{record.size} bytes {record.value[:32]}{'...' if record.size > 16 else ''}"
+        case "damaged":
+            text = f"damaged: {record.value['why']}"
+        case _:
+            text = str(record.value)
+    return _printable(f"{record.name}: {text}")
+
+
+def _printable(text: str) -> str:
+    """What a guest wrote, with control and other unprintable characters escaped."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
+    )

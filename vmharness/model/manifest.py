@@ -1,0 +1,147 @@
+"""The manifest: what was built, from what, with what, and every digest. ``manifest.json`` lies beside the image."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import cattrs
+from attrs import field, frozen
+
+from vmharness.model.image import Format
+from vmharness.model.partitions import Ext4, Fat, Layout
+from vmharness.model.variables import VariableRecord
+
+MANIFEST_NAME = "manifest.json"
+SCHEMA = 1
+
+
+@frozen(kw_only=True)
+class OutputFile:
+    """A published file.
+
+    :param role: ``image``, ``efi-variables`` or ``transcript``.
+    :param name: its name in the output folder.
+    :param size: bytes.
+    """
+
+    role: str
+    name: str
+    size: int
+    sha256: str
+
+
+@frozen(kw_only=True)
+class SourceFile:
+    """A file of the host that the build used: its path there, and its digest."""
+
+    path: Path
+    sha256: str
+
+
+@frozen(kw_only=True)
+class FirmwareIdentity:
+    """The firmware that the variable store belongs to."""
+
+    description: str
+    code: SourceFile
+    template: SourceFile
+
+
+@frozen(kw_only=True)
+class StepTime:
+    """How long a step took."""
+
+    step: str
+    seconds: float
+
+
+def _by_name(tools: dict[str, str]) -> dict[str, str]:
+    return dict(sorted(tools.items()))
+
+
+@frozen(kw_only=True)
+class Manifest:
+    """One build.
+
+    :param schema: version of this format.
+    :param vmharness: version of the program.
+    :param name: the image's name.
+    :param definition: the image definition.
+    :param seed: what the identifiers were derived from.
+    :param table: the partition table.
+    :param root: the root filesystem.
+    :param esp: the EFI system partition's filesystem.
+    :param variables: the EFI variables as published, or None when they were not touched.
+    :param firmware: the firmware that was used.
+    :param bootloader: its kind: ``systemd-boot``, ``grub``, ``command`` or ``none``.
+    :param kernel: version of the appliance's kernel.
+    :param accelerator: ``kvm`` or ``tcg``.
+    :param tools: versions of the programs used, by name.
+    :param steps: in the order in which they ran.
+    """
+
+    schema: int = SCHEMA
+    vmharness: str
+    name: str
+    definition: SourceFile
+    seed: str
+    format: Format
+    files: tuple[OutputFile, ...]
+    table: Layout
+    root: Ext4
+    esp: Fat
+    variables: tuple[VariableRecord, ...] | None
+    firmware: FirmwareIdentity
+    bootloader: str
+    kernel: str
+    accelerator: str
+    tools: dict[str, str] = field(converter=_by_name)
+    steps: tuple[StepTime, ...]
+
+    def file(self, role: str) -> OutputFile | None:
+        """The published file of that role, or None."""
+        return next((item for item in self.files if item.role == role), None)
+
+
+def to_json(manifest: Manifest) -> str:
+    """The manifest as text: keys in a fixed order, one field a line, a final newline."""
+    return json.dumps(to_data(manifest), indent=2, ensure_ascii=True) + "\n"
+
+
+def to_data(value: Any) -> Any:
+    """Any value of the manifest as JSON data: keys are the fields' names, in their order."""
+    return _CONVERTER.unstructure(value)
+
+
+def from_json(text: str) -> Manifest:
+    """The manifest that ``text`` holds.
+
+    :raises ValueError: with a sentence, if it is no manifest of this format.
+    """
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"it is not JSON: {error}") from error
+    if not isinstance(data, dict) or "schema" not in data:
+        raise ValueError("it is not a manifest: the key 'schema' is missing")
+    if data["schema"] != SCHEMA:
+        raise ValueError(f"it has the format {data['schema']!r}, and this vmharness reads {SCHEMA}")
+    try:
+        return _CONVERTER.structure(data, Manifest)
+    except cattrs.BaseValidationError as error:
+        raise ValueError("; ".join(cattrs.transform_error(error))) from error
+
+
+def _converter() -> cattrs.Converter:
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    converter.register_unstructure_hook(UUID, str)
+    converter.register_structure_hook(UUID, lambda value, _type: UUID(value))
+    converter.register_unstructure_hook(Path, str)
+    converter.register_structure_hook(Path, lambda value, _type: Path(value))
+    return converter
+
+
+_CONVERTER = _converter()

@@ -1,0 +1,310 @@
+"""From a TOML definition to an :class:`~vmharness.model.image.ImageSpec`, with errors that name the key and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from attrs import field, fields, frozen
+from cattrs import ClassValidationError, Converter, IterableValidationError
+from cattrs.errors import AttributeValidationNote, BaseValidationError, ForbiddenExtraKeysError, IterableValidationNote
+from cattrs.gen import make_dict_structure_fn, override
+
+from vmharness.errors import SpecError
+from vmharness.model import image as model
+from vmharness.model.sizes import MIB, parse_size
+
+_T = TypeVar("_T")
+
+
+class _Problem(ValueError):
+    """A value that is not allowed: the sentence, and what is allowed."""
+
+    def __init__(self, what: str, allowed: str = "", key: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.allowed = allowed
+        self.key = key
+
+
+@frozen(kw_only=True)
+class _ImageTable:
+    name: str
+    format: model.Format = model.Format.QCOW2
+    partition_table: model.PartitionTable = model.PartitionTable.EFI
+    size: int | None = None
+    additional_space: int = 512 * MIB
+    boot_size: int = 256 * MIB
+
+
+@frozen(kw_only=True)
+class _Document:
+    image: _ImageTable
+    root: model.RootSpec
+    contents: tuple[model.Content, ...] = ()
+    bootloader: model.BootloaderSpec = field(factory=model.BootloaderSpec)
+    efi: model.EfiSpec = field(factory=model.EfiSpec)
+    deterministic: model.DeterministicSpec = field(factory=model.DeterministicSpec)
+    guest: model.GuestSpec = field(factory=model.GuestSpec)
+
+
+def load(text: str, origin: Path) -> model.ImageSpec:
+    """The definition in ``text``.
+
+    :param text: TOML.
+    :param origin: the file that it came from; relative paths in it are relative to its folder.
+    :raises SpecError: naming the file, the line or the key, and what is allowed.
+    """
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"not valid TOML: {error}", origin=str(origin)) from error
+    try:
+        document = _converter(origin.absolute().parent).structure(data, _Document)
+    except BaseValidationError as error:
+        key, problem = next(_leaves(error, ""))
+        raise _spec_error(origin, key, problem) from error
+    spec = model.ImageSpec(
+        origin=origin.absolute(),
+        name=document.image.name,
+        format=document.image.format,
+        partition_table=document.image.partition_table,
+        size=document.image.size,
+        additional_space=document.image.additional_space,
+        boot_size=document.image.boot_size,
+        root=document.root,
+        contents=document.contents,
+        bootloader=document.bootloader,
+        efi=document.efi,
+        deterministic=document.deterministic,
+        guest=document.guest,
+    )
+    _check(spec)
+    return spec
+
+
+def _check(spec: model.ImageSpec) -> None:
+    """What no single key can say."""
+    origin = str(spec.origin)
+    if not spec.name or "/" in spec.name or spec.name.startswith("."):
+        raise SpecError(f"{spec.name!r} cannot be a file name", origin=origin, key="image.name")
+    if spec.root.filesystem != "ext4":
+        raise SpecError(f"{spec.root.filesystem!r} is not supported", origin=origin, key="root.filesystem", allowed="ext4")
+    if len(spec.root.label.encode()) > 16:
+        raise SpecError("an ext4 label has at most 16 bytes", origin=origin, key="root.label")
+    for number, content in enumerate(spec.contents):
+        if (content.user is None) != (content.group is None):
+            raise SpecError(
+                "user and group go together: give both or neither", origin=origin, key=f"contents[{number}]"
+            )
+        if not content.target.startswith("/"):
+            raise SpecError(
+                f"{content.target!r} is not an absolute path in the image", origin=origin, key=f"contents[{number}].target"
+            )
+    for number, parameter in enumerate(spec.bootloader.kernel_parameters):
+        if "\n" in parameter:
+            raise SpecError(
+                "a kernel parameter has no line breaks", origin=origin, key=f"bootloader.kernel-parameters[{number}]"
+            )
+    if isinstance(spec.bootloader.install, model.CommandInstaller) and not spec.bootloader.install.argv:
+        raise SpecError("the command is empty", origin=origin, key="bootloader.install.command")
+
+
+def _converter(folder: Path) -> Converter:
+    converter = Converter(forbid_extra_keys=True)
+    for plain in (str, bool):
+        converter.register_structure_hook(plain, _exactly)
+    converter.register_structure_hook_func(lambda kind: isinstance(kind, type) and issubclass(kind, Enum), _one_of)
+    converter.register_structure_hook(Path, lambda value, _: _path(folder, value))
+    sizes = {"size": _size_or_auto, "additional_space": _size, "boot_size": _size, "memory": _size}
+    special = {
+        **sizes,
+        "mode": _mode,
+        "directory_mode": _mode,
+        "include": _texts,
+        "kernel_parameters": _texts,
+        "user": _identity,
+        "group": _identity,
+        "source": lambda value, _: str(_path(folder, value)),
+    }
+    for kind in (model.DirectorySource, model.TarSource, model.DebianSource, model.FirmwareFiles):
+        _register(converter, kind, special)
+    converter.register_structure_hook(model.RootSource, lambda value, _: _source(converter, value))
+    converter.register_structure_hook(model.Installer, _installer)
+    converter.register_structure_hook(model.FirmwareChoice, lambda value, _: _firmware(converter, folder, value))
+    _register(converter, model.RootSpec, {})
+    for kind in (
+        _ImageTable, model.Content, model.BootloaderSpec, model.EfiSpec, model.DeterministicSpec, model.GuestSpec,
+    ):  # fmt: skip
+        _register(converter, kind, special)
+    _register(converter, _Document, {"contents": lambda value, _: _tables(converter, value)})
+    return converter
+
+
+def _register(converter: Converter, kind: type[Any], special: Mapping[str, Any]) -> None:
+    overrides = {}
+    for attribute in fields(kind):
+        name = attribute.name.replace("_", "-")
+        hook = special.get(attribute.name)
+        overrides[attribute.name] = override(rename=name) if hook is None else override(rename=name, struct_hook=hook)
+    structure = make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=True, **overrides)  # type: ignore[arg-type] -- cattrs types the overrides too narrowly
+
+    def checked(value: Any, target: type[Any]) -> Any:
+        if not isinstance(value, dict):
+            raise _Problem(f"{value!r} is not a table")
+        return structure(value, target)
+
+    converter.register_structure_hook(kind, checked)
+
+
+def _exactly(value: Any, kind: type[_T]) -> _T:
+    if type(value) is not kind:
+        names = {str: "a text in quotes", bool: "true or false"}
+        raise _Problem(f"{value!r} has the wrong type", names[kind])
+    return value
+
+
+def _one_of(value: Any, kind: type[Enum]) -> Enum:
+    allowed = [str(member.value) for member in kind]
+    if value not in allowed:
+        raise _Problem(f"{value!r} is not known{_nearest(str(value), allowed)}", " | ".join(allowed))
+    return kind(value)
+
+
+def _path(folder: Path, value: Any) -> Path:
+    return folder / _exactly(value, str)
+
+
+def _size(value: Any, _kind: Any) -> int:
+    try:
+        if not isinstance(value, str | int):
+            raise ValueError(f"{value!r} is not a size")  # noqa: TRY004 -- one kind of error for a wrong value
+        return parse_size(value)
+    except ValueError as error:
+        raise _Problem(str(error), "512M, 4GiB, or a number of bytes") from error
+
+
+def _size_or_auto(value: Any, kind: Any) -> int | None:
+    return None if value == "auto" else _size(value, kind)
+
+
+def _mode(value: Any, _kind: Any) -> int:
+    text = value if isinstance(value, str) else ""
+    if not text or any(digit not in "01234567" for digit in text) or int(text, 8) > 0o7777:
+        raise _Problem(f"{value!r} is not a file mode", "octal digits in quotes, such as \"0644\"")
+    return int(text, 8)
+
+
+def _texts(value: Any, _kind: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise _Problem(f"{value!r} is not a list of texts", '["one", "two"]')
+    return tuple(value)
+
+
+def _tables(converter: Converter, value: Any) -> tuple[model.Content, ...]:
+    if not isinstance(value, list):
+        raise _Problem(f"{value!r} is not a list of tables", "[[contents]]")
+    contents: tuple[model.Content, ...] = converter.structure(value, tuple[model.Content, ...])
+    return contents
+
+
+def _identity(value: Any, _kind: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "" or (isinstance(value, int) and value < 0):
+        raise _Problem(f"{value!r} is not a user or group", "a name or a number")
+    return str(value)
+
+
+_SOURCES: dict[str, Any] = {
+    "directory": model.DirectorySource,
+    "tar": model.TarSource,
+    "debian": model.DebianSource,
+    "minimal": model.MinimalSource,
+}
+
+
+def _source(converter: Converter, value: Any) -> model.RootSource:
+    if not isinstance(value, dict):
+        raise _Problem(f"{value!r} is not a root source", '{ tar = "root.tar" } and the like')
+    kinds = [kind for kind in _SOURCES if kind in value]
+    if len(kinds) != 1:
+        given = ", ".join(value) or "nothing"
+        suggestion = _nearest(next(iter(value), ""), list(_SOURCES))
+        raise _Problem(f"a root source has exactly one kind; given: {given}{suggestion}", " | ".join(_SOURCES))
+    kind = kinds[0]
+    if kind == "minimal":
+        if value != {"minimal": True}:
+            raise _Problem("the minimal source takes no settings", "{ minimal = true }")
+        return model.MinimalSource()
+    renamed = {("suite" if kind == "debian" else "path") if key == kind else key: item for key, item in value.items()}
+    source: model.RootSource = converter.structure(renamed, _SOURCES[kind])
+    return source
+
+
+def _installer(value: Any, _kind: Any) -> model.Installer:
+    known: dict[str, model.Installer] = {
+        "systemd-boot": model.SystemdBoot(),
+        "grub": model.Grub(),
+        "none": model.NoBootloader(),
+    }
+    allowed = " | ".join([*known, '{ command = ["..."] }'])
+    if isinstance(value, dict):
+        argv = value.get("command")
+        if set(value) == {"command"} and isinstance(argv, list) and all(isinstance(part, str) for part in argv):
+            return model.CommandInstaller(argv=tuple(argv))
+        raise _Problem("an installer that is a table has one key, command, a list of texts", allowed)
+    if not isinstance(value, str) or value not in known:
+        raise _Problem(f"{value!r} is not known{_nearest(str(value), list(known))}", allowed)
+    return known[value]
+
+
+def _firmware(converter: Converter, folder: Path, value: Any) -> model.FirmwareChoice:
+    if value == "auto":
+        return model.AutoFirmware()
+    if isinstance(value, str):
+        return model.DescriptorFirmware(path=folder / value)
+    files: model.FirmwareFiles = converter.structure(value, model.FirmwareFiles)
+    return files
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _leaves(error: BaseException, path: str) -> Iterator[tuple[str, BaseException]]:
+    """Each innermost error with its key path, in the order of the keys."""
+    if not isinstance(error, BaseExceptionGroup):
+        yield path, error
+        return
+    for inner in error.exceptions:
+        yield from _leaves(inner, path + _step(inner, error))
+
+
+def _step(inner: BaseException, outer: BaseException) -> str:
+    for note in getattr(inner, "__notes__", ()):
+        if isinstance(note, IterableValidationNote) and isinstance(outer, IterableValidationError):
+            return f"[{note.index}]"
+        if isinstance(note, AttributeValidationNote) and isinstance(outer, ClassValidationError):
+            return f".{note.name.replace('_', '-')}"
+    return ""
+
+
+def _spec_error(origin: Path, key: str, problem: BaseException) -> SpecError:
+    key = key.lstrip(".")
+    if isinstance(problem, ForbiddenExtraKeysError):
+        known = [attribute.name.replace("_", "-") for attribute in fields(problem.cl)]
+        known = [{"path": key.rpartition(".")[2]}.get(name, name) for name in known]
+        extra = sorted(problem.extra_fields)[0]
+        where = f"{key}.{extra}" if key else extra
+        what = f"unknown key '{extra}'{_nearest(extra, known)}"
+        return SpecError(what, origin=str(origin), key=where, allowed=", ".join(known))
+    if isinstance(problem, KeyError):
+        missing = str(problem.args[0])
+        return SpecError(f"the key '{missing}' is missing", origin=str(origin), key=key)
+    if isinstance(problem, _Problem):
+        return SpecError(problem.what, origin=str(origin), key=key, allowed=problem.allowed)
+    return SpecError(str(problem), origin=str(origin), key=key)

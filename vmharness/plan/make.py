@@ -1,0 +1,136 @@
+"""The plan: everything that a build will do, decided before anything is touched."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from attrs import asdict, frozen
+
+from vmharness.model.firmware import Firmware
+from vmharness.model.hardware import AcceleratorVerdict, DirectKernel, MachineSpec
+from vmharness.model.image import Grub, ImageSpec
+from vmharness.model.partitions import Ext4, Fat, Layout
+from vmharness.model.results import TreeMeasure
+from vmharness.model.sizes import MIB
+from vmharness.model.steps import Step
+from vmharness.plan.identity import Identifiers
+from vmharness.plan.layout import efi_layout
+from vmharness.plan.sizing import root_inodes, root_size
+from vmharness.plan.steps import guest_steps
+
+_BOOT_SECONDS = 30.0
+_ROOT_PORTS = 4
+
+
+@frozen(kw_only=True)
+class Population:
+    """How the root filesystem gets its files: the way's name, and why it was taken."""
+
+    way: str
+    reason: str
+
+
+@frozen(kw_only=True)
+class Plan:
+    """One build.
+
+    :param spec: the definition.
+    :param tree: identity of the staged tree.
+    :param measure: the cost of tree and grafted files.
+    :param accelerator: the accelerator and why.
+    :param firmware: the firmware of the appliance's machine and of the boot proof.
+    :param layout: the partition table, to the sector.
+    :param machine: the appliance's machine, without this run's disks and variable store: the same for every build that
+        shares kernel, initramfs, firmware and memory.
+    :param boot_deadline: seconds that the appliance may take to answer.
+    :param steps: what runs in it.
+    """
+
+    spec: ImageSpec
+    tree: str
+    measure: TreeMeasure
+    accelerator: AcceleratorVerdict
+    firmware: Firmware
+    layout: Layout
+    ext4: Ext4
+    fat: Fat
+    population: Population
+    machine: MachineSpec
+    boot_deadline: float
+    steps: tuple[Step, ...]
+
+
+def make(  # noqa: PLR0913 -- each is a fact of another kind
+    spec: ImageSpec,
+    *,
+    tree: str,
+    measure: TreeMeasure,
+    contents: bool,
+    identifiers: Identifiers,
+    accelerator: AcceleratorVerdict,
+    firmware: Firmware,
+    kernel: DirectKernel,
+) -> Plan:
+    """Decide everything.
+
+    :param tree: identity of the staged tree.
+    :param measure: its cost with that of the grafted files.
+    :param contents: whether there are grafted files.
+    :raises SpecError: the sizes do not fit.
+    """
+    free = spec.additional_space if spec.size is None else 0
+    layout = efi_layout(spec, identifiers, root_size(measure, free + _installed_bytes(spec)).size)
+    root = layout.by_role("root")
+    ext4 = Ext4(
+        label=spec.root.label,
+        uuid=identifiers.root_uuid,
+        hash_seed=identifiers.hash_seed,
+        size=root.size,
+        inodes=root_inodes(measure, root.size),
+    )
+    fat = Fat(label="ESP", volume_id=identifiers.volume_id)
+    machine = MachineSpec(
+        accelerator=accelerator.accelerator,
+        memory=spec.guest.memory,
+        firmware=firmware,
+        kernel=kernel,
+        root_ports=_ROOT_PORTS,
+        command_console=True,
+    )
+    return Plan(
+        spec=spec,
+        tree=tree,
+        measure=measure,
+        accelerator=accelerator,
+        firmware=firmware,
+        layout=layout,
+        ext4=ext4,
+        fat=fat,
+        population=Population(
+            way="mke2fs on the host", reason="no guest and no second copy; owners are set in the image's inodes"
+        ),
+        machine=machine,
+        boot_deadline=_BOOT_SECONDS * accelerator.accelerator.time_scale,
+        steps=guest_steps(spec, layout, ext4, fat, accelerator.accelerator, contents=contents),
+    )
+
+
+def _installed_bytes(spec: ImageSpec) -> int:
+    """What the bootloader's installer itself writes into the root filesystem, generously."""
+    return 24 * MIB if isinstance(spec.bootloader.install, Grub) else MIB
+
+
+def to_json(plan: Plan) -> str:
+    """The plan as JSON text with stable keys, for people and for the run directory."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Enum):
+            return value.value
+        return str(value) if isinstance(value, Path | UUID) else value
+
+    data = asdict(plan, value_serializer=lambda _instance, _attribute, value: plain(value))
+    return json.dumps(data, indent=2, sort_keys=True, default=str) + "\n"
