@@ -40,14 +40,19 @@ disk_by_serial() { # serial
     fail "the disk '$1' did not appear in the guest"
 }
 
-# The partition NUMBER of a disk.
+# The partition NUMBER of a disk; waits until the kernel has read the disk's table.
 partition() { # disk number
-    for file in /sys/block/"${1#/dev/}"/*/partition; do
-        if [ -e "$file" ] && [ "$(cat "$file")" = "$2" ]; then
-            device=${file%/partition}
-            echo "/dev/${device##*/}"
-            return 0
-        fi
+    tries=0
+    while [ "$tries" -lt 250 ]; do
+        for file in /sys/block/"${1#/dev/}"/*/partition; do
+            if [ -e "$file" ] && [ "$(cat "$file")" = "$2" ]; then
+                device=${file%/partition}
+                echo "/dev/${device##*/}"
+                return 0
+            fi
+        done
+        tries=$((tries + 1))
+        sleep 0.02
     done
     fail "the disk $1 has no partition $2"
 }

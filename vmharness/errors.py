@@ -75,6 +75,7 @@ class SpecError(VmharnessError):
     exit_code: ClassVar[int] = 2
 
     def sentence(self) -> str:
+        """The one sentence, with this class's own fields."""
         place = ": ".join(part for part in (self.origin, self.key) if part)
         text = f"{place}: {self.what}" if place else self.what
         return f"{text} (allowed: {self.allowed})" if self.allowed else text
@@ -99,6 +100,7 @@ class QemuError(VmharnessError):
     exit_code: ClassVar[int] = 4
 
     def sentence(self) -> str:
+        """The one sentence, with this class's own fields."""
         tail = "\n    ".join(self.stderr.strip().splitlines()[-8:])
         return f"{self.what}\n  QEMU said:\n    {tail}" if tail else self.what
 
@@ -130,6 +132,7 @@ class GuestError(VmharnessError):
     exit_code: ClassVar[int] = 5
 
     def sentence(self) -> str:
+        """The one sentence, with this class's own fields."""
         tail = "\n    ".join(self.last_words.strip().splitlines()[-12:])
         return f"{self.what}\n  the guest's last lines:\n    {tail}" if tail else self.what
 
@@ -169,6 +172,7 @@ class VerificationFailed(VmharnessError):
     findings: tuple[str, ...] = ()
 
     def sentence(self) -> str:
+        """The one sentence, with this class's own fields."""
         return "\n    ".join([self.what, *self.findings])
 
 
@@ -186,6 +190,7 @@ class BuildFailed(VmharnessError):
     run_directory: Path | None = None
 
     def sentence(self) -> str:
+        """The one sentence, with this class's own fields."""
         lines = [f"{self.what}: step '{self.step}'" if self.step else self.what]
         lines += [f"  {line}" for line in self.cause.splitlines()]
         if self.run_directory is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -80,8 +81,8 @@ def _connect(machine: Machine) -> None:
     click.echo("-- your terminal is the machine's console now; Ctrl-] leaves and ends the machine", err=True)
     out = sys.stdout.fileno()
     ended_reader, ended_writer = os.pipe()
-    machine.when_ended(lambda: os.write(ended_writer, b"."))
-    untap = machine.log.tap(lambda data: os.write(out, data))
+    machine.when_ended(lambda: _put(ended_writer, b"."))
+    untap = machine.log.tap(lambda data: _put(out, data))
     terminal = sys.stdin.fileno()
     saved = termios.tcgetattr(terminal) if os.isatty(terminal) else None
     try:
@@ -102,3 +103,10 @@ def _connect(machine: Machine) -> None:
         untap()
     ending = machine.ending
     click.echo(f"\n-- {describe(ending)}" if ending is not None else "\n-- left; the machine is switched off", err=True)
+
+
+def _put(descriptor: int, data: bytes) -> None:
+    """Write all of ``data``; a reader that has gone is no reason to disturb the machine."""
+    with contextlib.suppress(OSError):
+        while data:
+            data = data[os.write(descriptor, data) :]

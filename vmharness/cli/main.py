@@ -16,7 +16,7 @@ import click
 
 from vmharness import __version__
 
-_EXIT_CODES = """
+_EXIT_CODES = r"""
 \b
 Exit codes:
   0    done
@@ -39,7 +39,7 @@ _VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Stream the guest'
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=_EXIT_CODES)
 @click.version_option(__version__, prog_name="vmharness")
 def cli() -> None:
-    """Builds full bootable disk images together with their EFI variable store, and shows that they boot.
+    r"""Builds full bootable disk images together with their EFI variable store, and shows that they boot.
 
     \b
     Example:
@@ -66,10 +66,10 @@ def _kernel_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @_kernel_options
 @_JSON
 @_VERBOSE
-def build(  # noqa: PLR0913 -- one parameter an option
+def build(  # noqa: PLR0913, PLR0917 -- one parameter an option
     definition: Path, output: Path, accel: str, kernel: Path | None, modules: Path | None, as_json: bool, verbose: bool
 ) -> None:
-    """Build the image of DEFINITION and its variable store.
+    r"""Build the image of DEFINITION and its variable store.
 
     The outputs appear whole or not at all. With --json, each event is one JSON object on a line.
 
@@ -89,7 +89,7 @@ def build(  # noqa: PLR0913 -- one parameter an option
 @_ACCEL
 @_kernel_options
 def plan(definition: Path, accel: str, kernel: Path | None, modules: Path | None) -> None:
-    """Print what a build of DEFINITION would do, as JSON.
+    r"""Print what a build of DEFINITION would do, as JSON.
 
     Nothing is made but the staged tree in the cache, whose size decides the layout.
 
@@ -115,10 +115,10 @@ def plan(definition: Path, accel: str, kernel: Path | None, modules: Path | None
 @click.option("--memory", default="1G", show_default=True, metavar="SIZE", help="Memory of the machine.")
 @_ACCEL
 @_JSON
-def boot(  # noqa: PLR0913 -- one parameter an option
+def boot(  # noqa: PLR0913, PLR0917 -- one parameter an option
     output: Path, until: str | None, within: float | None, memory: str, accel: str, as_json: bool
 ) -> None:
-    """Boot a build's OUTPUT on overlays, with the firmware that it was built for; OUTPUT stays as it is.
+    r"""Boot a build's OUTPUT on overlays, with the firmware that it was built for; OUTPUT stays as it is.
 
     Exits with 0 when the milestone is reached and with 1 otherwise, naming what the boot came to.
 
@@ -130,16 +130,14 @@ def boot(  # noqa: PLR0913 -- one parameter an option
     from vmharness.cli import booting  # noqa: PLC0415
 
     with _errors_reported(as_json=as_json):
-        sys.exit(
-            booting.run(output, until=until, seconds=within, memory=memory, accel=accel, as_json=as_json)
-        )
+        sys.exit(booting.run(output, until=until, seconds=within, memory=memory, accel=accel, as_json=as_json))
 
 
 @cli.command()
 @click.argument("output", type=click.Path(path_type=Path))
 @_JSON
 def inspect(output: Path, as_json: bool) -> None:
-    """Show what a build's OUTPUT holds: digests checked, partition table, EFI variables decoded.
+    r"""Show what a build's OUTPUT holds: digests checked, partition table, EFI variables decoded.
 
     \b
     Example:
@@ -161,7 +159,7 @@ def inspect(output: Path, as_json: bool) -> None:
 @_ACCEL
 @_JSON
 def doctor(accel: str, as_json: bool) -> None:
-    """Say what this host has, what it lacks, and the command that installs it. Exits with 3 when something is missing.
+    r"""Say what this host has, what it lacks, and the command that installs it. Exits with 3 when something is missing.
 
     \b
     Example:

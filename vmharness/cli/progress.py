@@ -25,6 +25,7 @@ from vmharness.events import (
     StepFinished,
     StepOutput,
     StepStarted,
+    fan_out,
     to_json,
 )
 from vmharness.model.text import harmless
@@ -46,13 +47,12 @@ def sink(*, as_json: bool, verbose: bool) -> Iterator[Emit]:
 
     try:
         if as_json:
-            yield lambda event: (remember(event), click.echo(to_json(event)))[0]
+            yield fan_out(remember, lambda event: click.echo(to_json(event)))
         elif sys.stderr.isatty() and not verbose:
             with _live() as emit:
-                yield lambda event: (remember(event), emit(event))[0]
+                yield fan_out(remember, emit)
         else:
-            plain = Plain(verbose=verbose)
-            yield lambda event: (remember(event), plain(event))[0]
+            yield fan_out(remember, Plain(verbose=verbose))
     except KeyboardInterrupt:
         for event in started:
             click.echo(f"vmharness: nothing was published; the run directory is {event.run_directory}", err=True)
@@ -66,11 +66,12 @@ class Plain:
     verbose: bool
 
     def __call__(self, event: Event) -> None:
+        """Write the event's line to standard error."""
         line = self.line(event)
         if line is not None:
             click.echo(line, err=True)
 
-    def line(self, event: Event) -> str | None:
+    def line(self, event: Event) -> str | None:  # noqa: PLR0911 -- one return for each kind
         """The line for an event, or None where it is not worth one."""
         match event:
             case Note(text=text):
@@ -127,7 +128,7 @@ class LiveList:
         with self._lock:
             if not self.current:
                 return Group()
-            running = _line("›", "cyan", self.current, time.monotonic() - self.since)
+            running = _line(">", "cyan", self.current, time.monotonic() - self.since)
             return Group(running, Text(f"  {self.last_line}", style="dim", no_wrap=True, overflow="ellipsis"))
 
 

@@ -1,4 +1,4 @@
-"""A boot: the published pair on overlays, with the firmware that it was built for, until a milestone or for a person."""
+"""A boot: a build's output on overlays, with its own firmware, until a milestone or under a person's hands."""
 
 from __future__ import annotations
 
@@ -82,11 +82,13 @@ def boot(output: Path, options: BootOptions, emit: Emit = nobody) -> BootReport:
         run.note(f"accelerator: {verdict.reason}")
         spec = machine_spec(output, made, verdict, options, run)
         within = options.seconds or BOOT_SECONDS * verdict.accelerator.time_scale
-        with Machine(spec, run.directory, on_line=lambda line: run.say(line, "console")) as machine:
-            with run.part("boot"):
-                started = time.monotonic()
-                machine.start()
-                outcome, milestones = _reach(machine, target, started, within, run)
+        with (
+            run.part("boot"),
+            Machine(spec, run.directory, on_line=lambda line: run.say(line, "console")) as machine,
+        ):
+            started = time.monotonic()
+            machine.start()
+            outcome, milestones = _reach(machine, target, started, within, run)
         (run.directory.path / OVERLAY_NAME).unlink()  # the transcript stays, as evidence; the writes are nobody's
         return _report(run, outcome, milestones, verdict)
 

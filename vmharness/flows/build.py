@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 import time
@@ -10,37 +9,28 @@ from pathlib import Path
 
 from attrs import evolve, frozen
 
-from vmharness import __version__
 from vmharness.disk import efivars, image, partitioning, verify
 from vmharness.disk.filesystems import make_ext4
 from vmharness.errors import BuildFailed, GuestError, QemuDied, SpecError, VerificationFailed
-from vmharness.events import Emit, Published, nobody
+from vmharness.events import Emit, nobody
+from vmharness.flows.outputs import Prepared, deliver
 from vmharness.flows.run import Run, recorded
-from vmharness.host import appliance, cache, kernel, publish
-from vmharness.host.appliance import Appliance
+from vmharness.host import appliance, kernel, publish
 from vmharness.host.probe import BUILD_TOOLS, probe
 from vmharness.model import manifest
-from vmharness.model.facts import HostFacts
 from vmharness.model.hardware import DirectKernel, Disk
-from vmharness.model.image import CommandInstaller, DebianSource, Format, Grub, ImageSpec, SystemdBoot
-from vmharness.model.results import StagedContents, StagedTree
+from vmharness.model.image import DebianSource, Grub, ImageSpec, SystemdBoot
 from vmharness.model.sizes import MIB
-from vmharness.model.variables import SECRETS, decode
+from vmharness.model.variables import SECRETS
 from vmharness.plan import identity
 from vmharness.plan import make as planning
 from vmharness.plan.firmware import select
 from vmharness.plan.load import load
-from vmharness.plan.make import Plan
 from vmharness.plan.steps import CONTENTS_DISK, TARGET_DISK
 from vmharness.tree.contents import stage_contents
-from vmharness.tree.sources import stage
+from vmharness.tree.stage import stage
 from vmharness.vm.guest import Agent
 from vmharness.vm.machine import Machine
-
-EXTENSIONS = {Format.RAW: ".img", Format.QCOW2: ".qcow2"}
-VARIABLES_NAME = "efi-vars.fd"
-TRANSCRIPT_NAME = "transcript.log"
-
 
 @frozen(kw_only=True)
 class Options:
@@ -54,18 +44,6 @@ class Options:
     accel: str = "auto"
     kernel: Path | None = None
     modules: Path | None = None
-
-
-@frozen(kw_only=True)
-class Prepared:
-    """Everything that is known once nothing is left to decide."""
-
-    plan: Plan
-    seed: str
-    facts: HostFacts
-    tree: StagedTree
-    contents: StagedContents | None
-    appliance: Appliance
 
 
 def build(definition: Path, output: Path, options: Options | None = None, emit: Emit = nobody) -> manifest.Manifest:
@@ -135,9 +113,7 @@ def prepare(spec: ImageSpec, options: Options, run: Run) -> Prepared:
         identifiers=identity.derive(seed),
         accelerator=facts.accelerator,
         firmware=firmware,
-        kernel=DirectKernel(
-            image=guest.kernel.image, initrd=guest.initramfs, command_line=appliance.KERNEL_PARAMETERS
-        ),
+        kernel=DirectKernel(image=guest.kernel.image, initrd=guest.initramfs, command_line=appliance.KERNEL_PARAMETERS),
     )
     run.directory.plan.write_text(planning.to_json(plan))
     return Prepared(plan=plan, seed=seed, facts=facts, tree=tree, contents=contents, appliance=guest)
@@ -187,7 +163,7 @@ def work(prepared: Prepared, run: Run) -> None:
         raise _failed(error, run) from error
 
 
-def set_clock(agent: Agent, plan: Plan) -> None:
+def set_clock(agent: Agent, plan: planning.Plan) -> None:
     """Set the guest's clock: files that installers write carry the time of the build."""
     agent.run("set-clock", {"NOW": str(int(time.time()))}, within=plan.boot_deadline)
 
@@ -214,83 +190,6 @@ def check(prepared: Prepared, run: Run) -> None:
             raise _failed(error, run) from error
 
 
-def deliver(prepared: Prepared, output: Path, run: Run) -> manifest.Manifest:
-    """Convert, digest, and publish as one folder in one rename."""
-    plan = prepared.plan
-    name = plan.spec.name + EXTENSIONS[plan.spec.format]
-    with publish.published(output) as folder:
-        with run.part(f"write the {plan.spec.format.value} image"):
-            image.deliver(run.directory.disk, folder / name, plan.spec.format)
-        names = {"image": name, "transcript": TRANSCRIPT_NAME}
-        _copy_synced(run.directory.transcript, folder / TRANSCRIPT_NAME)
-        if plan.spec.efi.touch_variables:
-            names["efi-variables"] = VARIABLES_NAME
-            _copy_synced(run.directory.variables, folder / VARIABLES_NAME)
-        with run.part("write the manifest"):
-            files = tuple(_output_file(role, folder / file) for role, file in sorted(names.items()))
-            made = _manifest(prepared, files, run)
-            _write_synced(folder / manifest.MANIFEST_NAME, manifest.to_json(made))
-    run.emit(Published(directory=output.absolute(), files=(*names.values(), manifest.MANIFEST_NAME)))
-    return made
-
-
-def _manifest(prepared: Prepared, files: tuple[manifest.OutputFile, ...], run: Run) -> manifest.Manifest:
-    plan, spec = prepared.plan, prepared.plan.spec
-    store = efivars.read_store(run.directory.variables) if spec.efi.touch_variables else None
-    variables = tuple(decode(variable) for variable in store.variables) if store is not None else None
-    firmware = plan.firmware
-    return manifest.Manifest(
-        vmharness=__version__,
-        name=spec.name,
-        definition=_source_file(spec.origin),
-        seed=prepared.seed,
-        format=spec.format,
-        files=files,
-        table=plan.layout,
-        root=plan.ext4,
-        esp=plan.fat,
-        variables=variables,
-        firmware=manifest.FirmwareIdentity(
-            description=firmware.description,
-            code=_source_file(firmware.code),
-            template=_source_file(firmware.template),
-        ),
-        bootloader=_bootloader_name(spec),
-        kernel=prepared.appliance.kernel.version,
-        accelerator=plan.accelerator.accelerator.value,
-        tools=prepared.facts.versions,
-        steps=tuple(manifest.StepTime(step=step, seconds=round(took, 3)) for step, took in run.seconds.items()),
-    )
-
-
-def _bootloader_name(spec: ImageSpec) -> str:
-    install = spec.bootloader.install
-    names = {SystemdBoot: "systemd-boot", Grub: "grub", CommandInstaller: "command"}
-    return names.get(type(install), "none")
-
-
 def _failed(error: GuestError | QemuDied | VerificationFailed, run: Run) -> BuildFailed:
     evidence = run.directory.transcript if isinstance(error, GuestError | QemuDied) else None
     return BuildFailed("the build failed", evidence, error.hint, run.current, error.sentence(), run.directory.path)
-
-
-def _source_file(path: Path) -> manifest.SourceFile:
-    return manifest.SourceFile(path=path, sha256=cache.digest_of(path))
-
-
-def _output_file(role: str, path: Path) -> manifest.OutputFile:
-    return manifest.OutputFile(role=role, name=path.name, size=path.stat().st_size, sha256=cache.digest_of(path))
-
-
-def _copy_synced(source: Path, target: Path) -> None:
-    with source.open("rb") as reader, target.open("xb") as writer:
-        shutil.copyfileobj(reader, writer)
-        writer.flush()
-        os.fsync(writer.fileno())
-
-
-def _write_synced(target: Path, text: str) -> None:
-    with target.open("x") as writer:
-        writer.write(text)
-        writer.flush()
-        os.fsync(writer.fileno())

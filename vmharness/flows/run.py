@@ -57,7 +57,9 @@ class Run:
         try:
             yield
         except BaseException as error:
-            self.emit(StepFailed(step=name, seconds=time.monotonic() - started, error=str(error) or type(error).__name__))
+            self.emit(
+                StepFailed(step=name, seconds=time.monotonic() - started, error=str(error) or type(error).__name__)
+            )
             raise
         self.seconds[name] = time.monotonic() - started
         self.emit(StepFinished(step=name, seconds=self.seconds[name]))

@@ -1,7 +1,7 @@
 """The appliance: the minimal guest that works on the disk, made from a kernel and the host's own tools.
 
-Its initramfs holds busybox, the kernel's modules that it needs, the guest scripts, and a few of the host's programs with
-their libraries. It is cached by the content of all these.
+Its initramfs holds busybox, the kernel's modules that it needs, the guest scripts, and a few of the host's programs
+with their libraries. It is cached by the content of all these.
 """
 
 from __future__ import annotations

@@ -78,9 +78,9 @@ def _locked(place: Path) -> Iterator[None]:
 
 def _remove(folder: Path) -> None:
     """Delete a half-made entry, also where its directories deny writing."""
-    for base, folders, _files in os.walk(folder):
+    for base, folders, _files in os.walk(os.fsencode(folder)):
         for name in folders:
-            path = os.path.join(base, name)
-            if not os.path.islink(path):
-                os.chmod(path, 0o700)  # noqa: PTH101 -- walk hands out strings
+            path = Path(os.fsdecode(base), os.fsdecode(name))
+            if not path.is_symlink():
+                path.chmod(0o700)
     shutil.rmtree(folder, ignore_errors=True)

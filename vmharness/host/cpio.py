@@ -13,7 +13,7 @@ from attrs import define, field
 
 @define
 class CpioWriter:
-    """Writes members one after the other; times are zero and inode numbers are counted, so equal input gives equal bytes.
+    """Writes members one after the other; times are zero and inodes are counted, so equal input gives equal bytes.
 
     :param file: where the archive goes.
     """

@@ -56,7 +56,7 @@ class Metadata:
 
 
 class Index:
-    """An open index. Names are bytes; a parent is a path relative to the tree's root, which itself is ``(b"", b"")``."""
+    """An open index. Names are bytes; a parent is a path relative to the root, which itself is ``(b"", b"")``."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
@@ -75,7 +75,8 @@ class Index:
 
     def get(self, parent: bytes, name: bytes) -> Metadata | None:
         """One file's metadata, or None."""
-        row = self._database.execute("SELECT record FROM entry WHERE parent = ? AND name = ?", (parent, name)).fetchone()
+        query = "SELECT record FROM entry WHERE parent = ? AND name = ?"
+        row = self._database.execute(query, (parent, name)).fetchone()
         return None if row is None else _unpack(row[0])
 
     def count(self, parent: bytes) -> int:

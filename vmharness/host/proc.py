@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from attrs import frozen
 
@@ -79,7 +79,8 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def find(program: str) -> Path | None:
     """Where ``program`` is, or None. Programs of our own Python environment come first."""
-    beside_python = Path(os.path.dirname(os.path.abspath(sys.executable))) / program
+    # Not resolved: the interpreter of a virtual environment is a link to the one outside.
+    beside_python = Path(sys.executable).absolute().parent / program
     if beside_python.is_file():
         return beside_python
     found = shutil.which(program, path=environment()["PATH"])
@@ -107,7 +108,7 @@ def die_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def run(
+def run(  # noqa: PLR0913 -- what a program can be given
     argv: Sequence[str | Path],
     *,
     doing: str,
@@ -129,17 +130,17 @@ def run(
     :raises HostError: the program is missing, failed, or took too long.
     """
     program = require(str(argv[0])) if "/" not in str(argv[0]) else Path(argv[0])
-    feed = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin or subprocess.DEVNULL}
+    feed: dict[str, Any] = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin or subprocess.DEVNULL}
     try:
-        done = subprocess.run(  # noqa: S603 -- this is the door
+        done: subprocess.CompletedProcess[bytes] = subprocess.run(
             [str(program), *map(str, argv[1:])],
             capture_output=True,
             env=environment(env),
             cwd=cwd,
             timeout=timeout,
-            preexec_fn=die_with_parent,  # noqa: PLW1509 -- a prctl call only, safe after fork
+            preexec_fn=die_with_parent,
             check=False,
-            **feed,  # type: ignore[arg-type]
+            **feed,
         )
     except subprocess.TimeoutExpired as error:
         raise HostError(f"{doing}: {argv[0]} did not end within {timeout:.0f} s") from error

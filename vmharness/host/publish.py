@@ -37,8 +37,8 @@ def require_publishable(output: Path) -> None:
 def published(output: Path) -> Iterator[Path]:
     """A fresh folder beside ``output`` that takes its place, in one rename, when the block ends well.
 
-    The caller syncs what it writes. An earlier output stays complete until the very moment of the exchange; when the block
-    fails, nothing of it is left.
+    The caller syncs what it writes. An earlier output stays complete until the very moment of the exchange; when the
+    block fails, nothing of it is left.
 
     :raises HostError: the folder cannot be written.
     """

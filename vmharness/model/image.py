@@ -26,8 +26,9 @@ class PartitionTable(Enum):
 class MachineId(Enum):
     """What the image holds in ``/etc/machine-id``.
 
-    ``EMPTY`` leaves an empty file (each machine makes its own at its first boot), ``UNINITIALIZED`` writes the word that makes
-    systemd treat the next boot as the first one, ``REMOVE`` deletes the file, ``KEEP`` leaves the tree's own.
+    ``EMPTY`` leaves an empty file (each machine makes its own at its first boot), ``UNINITIALIZED`` writes the word
+    that makes systemd treat the next boot as the first one, ``REMOVE`` deletes the file, ``KEEP`` leaves the tree's
+    own.
     """
 
     EMPTY = "empty"

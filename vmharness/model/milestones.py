@@ -20,7 +20,9 @@ MILESTONES = (
     Milestone(
         name="bootloader",
         # OVMF says when it hands over to what lies on a disk; loaders that wait show their menu.
-        pattern=re.compile(r'BdsDxe: starting Boot[0-9A-F]{4} "[^"\n]*" from HD\(|Welcome to GRUB!|GNU GRUB|Boot in \d+ s'),
+        pattern=re.compile(
+            r'BdsDxe: starting Boot[0-9A-F]{4} "[^"\n]*" from HD\(|Welcome to GRUB!|GNU GRUB|Boot in \d+ s'
+        ),
     ),
     Milestone(name="kernel", pattern=re.compile(r"Linux version \d|EFI stub: |\[ +0\.\d{6}\] ")),
     Milestone(

@@ -36,7 +36,7 @@ class StagedTree:
     """A tree whose data lie in a directory of the host.
 
     :param directory: holds every file's data under its own name.
-    :param index: database of the metadata that are meant (see ``tree/index.py``), where the files' own are not
+    :param index: database of the metadata that are meant (see ``host/index.py``), where the files' own are not
         (an archive unpacked without privilege); None where the files' own metadata are meant.
     :param owner_root: with no index: every file belongs to root in the image.
     :param identity: content id, the same for the same inputs.

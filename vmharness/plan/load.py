@@ -1,4 +1,4 @@
-"""From a TOML definition to an :class:`~vmharness.model.image.ImageSpec`, with errors that name the key and what is allowed."""
+"""From a TOML definition to an ``ImageSpec``, with errors that name the key and what is allowed."""
 
 from __future__ import annotations
 
@@ -93,7 +93,9 @@ def _check(spec: model.ImageSpec) -> None:
     if not spec.name or "/" in spec.name or spec.name.startswith("."):
         raise SpecError(f"{spec.name!r} cannot be a file name", origin=origin, key="image.name")
     if spec.root.filesystem != "ext4":
-        raise SpecError(f"{spec.root.filesystem!r} is not supported", origin=origin, key="root.filesystem", allowed="ext4")
+        raise SpecError(
+            f"{spec.root.filesystem!r} is not supported", origin=origin, key="root.filesystem", allowed="ext4"
+        )
     if len(spec.root.label.encode()) > 16:
         raise SpecError("an ext4 label has at most 16 bytes", origin=origin, key="root.label")
     for number, content in enumerate(spec.contents):
@@ -103,7 +105,9 @@ def _check(spec: model.ImageSpec) -> None:
             )
         if not content.target.startswith("/"):
             raise SpecError(
-                f"{content.target!r} is not an absolute path in the image", origin=origin, key=f"contents[{number}].target"
+                f"{content.target!r} is not an absolute path in the image",
+                origin=origin,
+                key=f"contents[{number}].target",
             )
     for number, parameter in enumerate(spec.bootloader.kernel_parameters):
         if "\n" in parameter:
@@ -131,27 +135,31 @@ def _converter(folder: Path) -> Converter:
         "group": _identity,
         "source": lambda value, _: str(_path(folder, value)),
     }
-    for kind in (model.DirectorySource, model.TarSource, model.DebianSource, model.FirmwareFiles):
+    inner: tuple[type[Any], ...] = (
+        model.DirectorySource, model.TarSource, model.DebianSource, model.FirmwareFiles,
+    )  # fmt: skip
+    for kind in inner:
         _register(converter, kind, special)
     converter.register_structure_hook(model.RootSource, lambda value, _: _source(converter, value))
     converter.register_structure_hook(model.Installer, _installer)
     converter.register_structure_hook(model.FirmwareChoice, lambda value, _: _firmware(converter, folder, value))
     _register(converter, model.RootSpec, {})
-    for kind in (
+    outer: tuple[type[Any], ...] = (
         _ImageTable, model.Content, model.BootloaderSpec, model.EfiSpec, model.DeterministicSpec, model.GuestSpec,
-    ):  # fmt: skip
+    )  # fmt: skip
+    for kind in outer:
         _register(converter, kind, special)
     _register(converter, _Document, {"contents": lambda value, _: _tables(converter, value)})
     return converter
 
 
 def _register(converter: Converter, kind: type[Any], special: Mapping[str, Any]) -> None:
-    overrides = {}
+    overrides: dict[str, Any] = {}
     for attribute in fields(kind):
         name = attribute.name.replace("_", "-")
         hook = special.get(attribute.name)
         overrides[attribute.name] = override(rename=name) if hook is None else override(rename=name, struct_hook=hook)
-    structure = make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=True, **overrides)  # type: ignore[arg-type] -- cattrs types the overrides too narrowly
+    structure = make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=True, **overrides)
 
     def checked(value: Any, target: type[Any]) -> Any:
         if not isinstance(value, dict):
@@ -180,12 +188,13 @@ def _path(folder: Path, value: Any) -> Path:
 
 
 def _size(value: Any, _kind: Any) -> int:
+    allowed = "512M, 4GiB, or a number of bytes"
+    if not isinstance(value, str | int):
+        raise _Problem(f"{value!r} is not a size", allowed)
     try:
-        if not isinstance(value, str | int):
-            raise ValueError(f"{value!r} is not a size")  # noqa: TRY004 -- one kind of error for a wrong value
         return parse_size(value)
     except ValueError as error:
-        raise _Problem(str(error), "512M, 4GiB, or a number of bytes") from error
+        raise _Problem(str(error), allowed) from error
 
 
 def _size_or_auto(value: Any, kind: Any) -> int | None:
@@ -195,7 +204,7 @@ def _size_or_auto(value: Any, kind: Any) -> int | None:
 def _mode(value: Any, _kind: Any) -> int:
     text = value if isinstance(value, str) else ""
     if not text or any(digit not in "01234567" for digit in text) or int(text, 8) > 0o7777:
-        raise _Problem(f"{value!r} is not a file mode", "octal digits in quotes, such as \"0644\"")
+        raise _Problem(f"{value!r} is not a file mode", 'octal digits in quotes, such as "0644"')
     return int(text, 8)
 
 
@@ -213,7 +222,12 @@ def _tables(converter: Converter, value: Any) -> tuple[model.Content, ...]:
 
 
 def _identity(value: Any, _kind: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "" or (isinstance(value, int) and value < 0):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, str | int)
+        or value == ""
+        or (isinstance(value, int) and value < 0)
+    ):
         raise _Problem(f"{value!r} is not a user or group", "a name or a number")
     return str(value)
 
@@ -298,7 +312,7 @@ def _spec_error(origin: Path, key: str, problem: BaseException) -> SpecError:
     if isinstance(problem, ForbiddenExtraKeysError):
         known = [attribute.name.replace("_", "-") for attribute in fields(problem.cl)]
         known = [{"path": key.rpartition(".")[2]}.get(name, name) for name in known]
-        extra = sorted(problem.extra_fields)[0]
+        extra = min(problem.extra_fields)
         where = f"{key}.{extra}" if key else extra
         what = f"unknown key '{extra}'{_nearest(extra, known)}"
         return SpecError(what, origin=str(origin), key=where, allowed=", ".join(known))

@@ -1,6 +1,7 @@
 """QEMU's arguments from a :class:`~vmharness.model.hardware.MachineSpec`.
 
-Options that take JSON are given as JSON: a path with a comma or a space is right there and wrong in a ``key=value`` list.
+Options that take JSON are given as JSON: a path with a comma or a space is right there and wrong in a ``key=value``
+list.
 Every block node is named, so that disks can be plugged, overlaid and saved while the machine runs.
 """
 

@@ -84,11 +84,15 @@ def _bootloader(spec: ImageSpec, layout: Layout, esp_path: str) -> tuple[str, st
         case Grub():
             return "install GRUB", "install-grub", {**common, "ENTRY_TOKEN": entry_token(spec)}
         case CommandInstaller(argv=argv):
-            return "run the bootloader command", "install-command", {
-                **common,
-                "COMMAND": shlex.join(argv),
-                "SERIAL": TARGET_DISK,
-            }
+            return (
+                "run the bootloader command",
+                "install-command",
+                {
+                    **common,
+                    "COMMAND": shlex.join(argv),
+                    "SERIAL": TARGET_DISK,
+                },
+            )
         case NoBootloader():
             return None
         case unknown:

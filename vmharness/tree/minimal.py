@@ -28,14 +28,30 @@ _MODULES = (
     "virtio_rng",
 )  # fmt: skip
 _FILES = {
-    "etc/inittab": "::sysinit:/etc/init.d/rcS\nconsole::respawn:/sbin/getty -L 0 console vt100\n::ctrlaltdel:/sbin/reboot\n",
+    "etc/inittab": (
+        "::sysinit:/etc/init.d/rcS\nconsole::respawn:/sbin/getty -L 0 console vt100\n::ctrlaltdel:/sbin/reboot\n"
+    ),
     "etc/passwd": "root::0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
     "etc/group": "root:x:0:\nadm:x:4:\nnogroup:x:65534:\n",
     "etc/hostname": "minimal\n",
     "etc/os-release": 'ID=vmharness-minimal\nNAME="vmharness minimal"\nPRETTY_NAME="vmharness minimal"\nVERSION_ID=1\n',
     "etc/profile": "export PS1='minimal# '\n",
 }
-_FOLDERS = ("boot", "dev", "efi", "etc", "proc", "root", "run", "sys", "tmp", "usr/bin", "usr/sbin", "usr/lib", "var/log")
+_FOLDERS = (
+    "boot",
+    "dev",
+    "efi",
+    "etc",
+    "proc",
+    "root",
+    "run",
+    "sys",
+    "tmp",
+    "usr/bin",
+    "usr/sbin",
+    "usr/lib",
+    "var/log",
+)
 _LIBRARY_FOLDERS = ("usr/lib/x86_64-linux-gnu/systemd", "usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu")
 
 

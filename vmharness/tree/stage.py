@@ -1,0 +1,36 @@
+"""One function for all root sources."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import assert_never
+
+from vmharness.model.hardware import Kernel
+from vmharness.model.image import DebianSource, DirectorySource, ImageSpec, MinimalSource, SystemdBoot, TarSource
+from vmharness.model.results import StagedTree
+from vmharness.tree import minimal
+from vmharness.tree.debian import stage_debian
+from vmharness.tree.directory import stage_directory
+from vmharness.tree.tar import stage_tar
+
+
+def stage(spec: ImageSpec, kernel: Kernel, say: Callable[[str], None]) -> StagedTree:
+    """The staged tree of a definition's root source.
+
+    :param kernel: the appliance's kernel, which the minimal tree boots, too.
+    :param say: takes lines of output of what makes the tree.
+    :raises SpecError: the source is missing or unusable.
+    :raises HostError: the host cannot make it.
+    """
+    origin = str(spec.origin)
+    match spec.root.source:
+        case DirectorySource() as source:
+            return stage_directory(source, origin=origin)
+        case TarSource() as source:
+            return stage_tar(source, origin=origin)
+        case DebianSource() as source:
+            return stage_debian(source, origin=origin, say=say)
+        case MinimalSource():
+            return minimal.stage(kernel, systemd_boot=isinstance(spec.bootloader.install, SystemdBoot))
+        case unknown:
+            assert_never(unknown)
