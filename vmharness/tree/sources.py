@@ -1,36 +1,84 @@
-"""One function for all root sources."""
+"""The sources of ``contents``: files, directories and globs of the host."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import assert_never
+import glob
+import os
+import stat
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
 
-from vmharness.model.hardware import Kernel
-from vmharness.model.image import DebianSource, DirectorySource, ImageSpec, MinimalSource, SystemdBoot, TarSource
-from vmharness.model.results import StagedTree
-from vmharness.tree import minimal
-from vmharness.tree.debian import stage_debian
-from vmharness.tree.directory import stage_directory
-from vmharness.tree.tar import stage_tar
+from attrs import frozen
 
 
-def stage(spec: ImageSpec, kernel: Kernel, say: Callable[[str], None]) -> StagedTree:
-    """The staged tree of a definition's root source.
+@frozen(kw_only=True)
+class Source:
+    """One file of the host that is grafted. ``status`` is that of the file itself, or of what a named link leads to."""
 
-    :param kernel: the appliance's kernel, which the minimal tree boots, too.
-    :param say: takes lines of output of what makes the tree.
-    :raises SpecError: the source is missing or unusable.
-    :raises HostError: the host cannot make it.
+    path: Path
+    status: os.stat_result
+
+    @property
+    def name(self) -> bytes:
+        """Its last component."""
+        return os.fsencode(self.path.name)
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether it is a directory."""
+        return stat.S_ISDIR(self.status.st_mode)
+
+    def children(self) -> Iterator[Source]:
+        """What a directory holds, sorted by name; symbolic links stay links.
+
+        :raises OSError: it cannot be read, or holds something that cannot be grafted.
+        """
+        for path in sorted(self.path.iterdir(), key=os.fsencode):
+            yield _source(path, path.lstat())
+
+    def member(self, *, mode: int | None, directory_mode: int | None) -> tarfile.TarInfo:
+        """Its archive member, without name, owner and size.
+
+        :raises OSError: it is a link that cannot be read.
+        """
+        member = tarfile.TarInfo()
+        member.mtime = int(self.status.st_mtime)
+        if self.is_directory:
+            member.type, member.mode = tarfile.DIRTYPE, 0o755 if directory_mode is None else directory_mode
+        elif stat.S_ISLNK(self.status.st_mode):
+            member.type, member.mode = tarfile.SYMTYPE, 0o777
+            member.linkname = str(self.path.readlink())
+        else:
+            member.mode = stat.S_IMODE(self.status.st_mode) if mode is None else mode
+            member.size = self.status.st_size
+        return member
+
+
+def expand(source: str) -> tuple[bool, list[Source]]:
+    """What a source means, and whether it was taken for a glob.
+
+    What exists under the very name is meant by it, also if the name has ``*``, ``?`` or ``[``. A link that is named is
+    followed; the matches of a glob are taken as they are.
+
+    :raises OSError: something cannot be read, or cannot be grafted.
     """
-    origin = str(spec.origin)
-    match spec.root.source:
-        case DirectorySource() as source:
-            return stage_directory(source, origin=origin)
-        case TarSource() as source:
-            return stage_tar(source, origin=origin)
-        case DebianSource() as source:
-            return stage_debian(source, origin=origin, say=say)
-        case MinimalSource():
-            return minimal.stage(kernel, systemd_boot=isinstance(spec.bootloader.install, SystemdBoot))
-        case unknown:
-            assert_never(unknown)
+    path = Path(source)
+    if path.exists():
+        return False, [_source(path, path.stat())]
+    if not glob.has_magic(source):
+        return False, []
+    # the part of the path that exists as written is no pattern
+    base = next(parent for parent in path.parents if parent.is_dir())
+    # not Path.glob: it matches hidden files too, which a shell does not
+    matches = glob.glob(str(path.relative_to(base)), root_dir=base)  # noqa: PTH207
+    return True, [_source(base / match, (base / match).lstat()) for match in sorted(matches, key=os.fsencode)]
+
+
+def _source(path: Path, status: os.stat_result) -> Source:
+    kind = stat.S_IFMT(status.st_mode)
+    if kind not in {stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK}:
+        raise OSError(0, "only files, directories and symbolic links can be grafted", str(path))
+    if kind == stat.S_IFREG and not os.access(path, os.R_OK):
+        raise PermissionError(13, os.strerror(13), str(path))
+    return Source(path=path, status=status)
