@@ -17,6 +17,8 @@ from vmharness.model.partitions import Layout
 from vmharness.model.sizes import format_size
 from vmharness.model.variables import VariableRecord, decode
 
+_FIRST_KINDS = {"order": 0, "entry": 1, "boot-entry": 2}
+
 
 @frozen(kw_only=True)
 class Inspection:
@@ -82,7 +84,9 @@ def to_lines(inspection: Inspection) -> Iterator[str]:
     yield f"  esp: FAT32 '{described.esp.label}' {volume[:4]}-{volume[4:]}"
     if inspection.variables is not None:
         yield "EFI variables"
-        yield from (f"  {_variable_line(record)}" for record in inspection.variables)
+        # what is booted, and in which order, is what people look for
+        records = sorted(inspection.variables, key=lambda record: _FIRST_KINDS.get(record.kind, len(_FIRST_KINDS)))
+        yield from (f"  {_variable_line(record)}" for record in records)
     yield "checks"
     yield from (f"  {finding}" for finding in inspection.findings or ("every file is as it was published",))
 

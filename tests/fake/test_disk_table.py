@@ -1,0 +1,147 @@
+"""The partition table: written, read back, compared, checked."""
+
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import finished_disk
+import pytest
+from attrs import evolve
+
+from vmharness.disk import image, partitioning
+from vmharness.errors import HostError
+from vmharness.host import proc
+from vmharness.model.partitions import Layout
+from vmharness.model.sizes import MIB
+from vmharness.plan.layout import efi_layout
+
+LAYOUT = efi_layout(finished_disk.SPEC, finished_disk.IDENTIFIERS, 8 * MIB)
+
+
+def partitioned(path: Path, layout: Layout = LAYOUT) -> Path:
+    """A disk with a table and nothing else."""
+    image.create(path, layout.size)
+    partitioning.write_table(path, layout)
+    return path
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    """A disk with the table."""
+    return partitioned(tmp_path / "disk.raw")
+
+
+def edit(disk: Path, *options: str) -> None:
+    """Change the table with sgdisk."""
+    proc.run(["sgdisk", *options, disk], doing="changing the table")
+
+
+@pytest.mark.parametrize("name", ["disk.raw", "disk1", "a disk, p2"])
+def test_table_is_written_as_planned(tmp_path: Path, name: str) -> None:
+    """The table on the disk is the planned one and clean, whatever the disk's file is called."""
+    disk = partitioned(tmp_path / name)
+    assert partitioning.compare(LAYOUT, disk) == ()
+    assert partitioning.check_table(disk) == ()
+
+
+def test_table_is_the_same_every_time(tmp_path: Path) -> None:
+    """Two tables of one layout are the same to the byte."""
+    assert partitioned(tmp_path / "a").read_bytes() == partitioned(tmp_path / "b").read_bytes()
+
+
+def test_layout_outside_the_disk_is_refused(tmp_path: Path) -> None:
+    """A layout that the disk cannot hold is an error, not a shortened partition."""
+    image.create(tmp_path / "disk.raw", 16 * MIB)
+    with pytest.raises(HostError, match="writing the partition table: sfdisk ended"):
+        partitioning.write_table(tmp_path / "disk.raw", LAYOUT)
+
+
+@pytest.mark.parametrize(
+    ("options", "finding"),
+    [
+        (["--disk-guid=97FD5997-F390-4B4A-A3F8-D106C1723AEA"], "the table: id is 97FD5997"),
+        (["--partition-guid=2:97FD5997-F390-4B4A-A3F8-D106C1723AEA"], "partition 2 (root): uuid is 97FD5997"),
+        (["--typecode=2:8300"], "partition 2 (root): type is 0FC63DAF"),
+        (["--change-name=1:other"], "partition 1 (esp): name is other instead of ESP"),
+        (["--attributes=1:set:2"], "partition 1 (esp): attrs is LegacyBIOSBootable"),
+        (["--delete=2"], "partition 2 (root) is missing"),
+        (["--new=3:2048:4095"], "partition 3 is not in the plan"),
+        (["--move-main-table=100"], "the table: firstlba is 132"),
+    ],
+)
+def test_changed_tables_are_noticed(disk: Path, options: list[str], finding: str) -> None:
+    """Every changed identifier, name, attribute, missing or additional partition is a finding."""
+    edit(disk, *options)
+    (found,) = partitioning.compare(LAYOUT, disk)
+    assert found.startswith(finding)
+
+
+def test_shifted_partition_is_noticed(disk: Path) -> None:
+    """A partition that begins a sector later is a finding, although the table itself is sound."""
+    root = LAYOUT.by_role("root")
+    shifted = evolve(root, start=root.start + 1, sectors=root.sectors - 1)
+    plan = evolve(LAYOUT, partitions=(LAYOUT.by_role("esp"), shifted))
+    assert partitioning.compare(plan, disk) == (
+        f"partition 2 (root): start is {root.start} instead of {root.start + 1}",
+        f"partition 2 (root): size is {root.sectors} instead of {root.sectors - 1}",
+    )
+
+
+def test_disk_of_another_size_is_noticed(disk: Path) -> None:
+    """A disk that was cut or grown is a finding of its own."""
+    with disk.open("r+b") as file:
+        file.truncate(LAYOUT.size + MIB)
+    assert partitioning.compare(LAYOUT, disk) == (f"the disk has {LAYOUT.size + MIB} bytes instead of {LAYOUT.size}",)
+
+
+def test_disk_without_a_table_is_noticed(tmp_path: Path) -> None:
+    """A disk without a table is a finding for both checks."""
+    image.create(tmp_path / "disk.raw", LAYOUT.size)
+    assert "does not contain a recognized partition table" in partitioning.compare(LAYOUT, tmp_path / "disk.raw")[0]
+    assert any("Creating new GPT" in line for line in partitioning.check_table(tmp_path / "disk.raw"))
+
+
+def _main_header(disk: Path) -> None:
+    finished_disk.overwrite(disk, 512 + 60, b"x")
+
+
+def _main_entries(disk: Path) -> None:
+    finished_disk.overwrite(disk, 2 * 512 + 60, b"x")
+
+
+def _backup_header(disk: Path) -> None:
+    finished_disk.overwrite(disk, LAYOUT.size - 512 + 60, b"x")
+
+
+def _protective_mbr(disk: Path) -> None:
+    finished_disk.overwrite(disk, 446, bytes(16))
+
+
+@pytest.mark.parametrize("damage", [_main_header, _main_entries, _backup_header, _protective_mbr])
+def test_damaged_tables_are_noticed(disk: Path, damage: Callable[[Path], None]) -> None:
+    """Damage to a header, to the entries or to the protective MBR is not clean, though sgdisk ends with status 0."""
+    damage(disk)
+    findings = partitioning.check_table(disk)
+    assert findings
+    assert all(finding.startswith("sgdisk: ") for finding in findings)
+
+
+def test_overlapping_partitions_are_noticed(disk: Path) -> None:
+    """Partitions that overlap, in a table whose checksums are right, are not clean."""
+    root = LAYOUT.by_role("root")
+    edit(disk, "--delete=2", "--set-alignment=1", f"--new=2:{root.start}:{root.start + 2047}")
+    with disk.open("r+b") as file:
+        for header_at, entries_at in ((512, 1024), (LAYOUT.size - 512, LAYOUT.size - 33 * 512)):
+            file.seek(entries_at)
+            entries = bytearray(file.read(128 * 128))
+            entries[128 + 32 : 128 + 40] = (root.start - 1).to_bytes(8, "little")
+            file.seek(entries_at)
+            file.write(entries)
+            file.seek(header_at)
+            header = bytearray(file.read(92))
+            header[88:92] = zlib.crc32(entries).to_bytes(4, "little")
+            header[16:20] = bytes(4)
+            header[16:20] = zlib.crc32(header).to_bytes(4, "little")
+            file.seek(header_at)
+            file.write(header)
+    assert any("overlap" in finding for finding in partitioning.check_table(disk))

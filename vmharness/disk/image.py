@@ -1,0 +1,141 @@
+"""Image files: made, converted, laid over. The door to ``qemu-img``.
+
+Paths are made absolute, since ``qemu-img`` takes ``name:rest`` for a protocol unless a slash comes first. Formats are
+always named, never guessed: a guest could write another format's header into its raw disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from attrs import frozen
+
+from vmharness.errors import HostError, VerificationFailed
+from vmharness.host import proc
+from vmharness.model.image import Format
+from vmharness.model.sizes import format_size
+
+
+@frozen(kw_only=True)
+class ImageInfo:
+    """What an image file is.
+
+    :param format: its format.
+    :param virtual_size: bytes of the disk that a guest sees.
+    :param allocated: bytes that the file takes on the host.
+    :param backing: the image under this overlay, or None.
+    """
+
+    format: Format
+    virtual_size: int
+    allocated: int
+    backing: Path | None
+
+
+def create(path: Path, size: int) -> None:
+    """Make a raw image of ``size`` bytes that takes no room yet.
+
+    :raises HostError: the file is there already, or cannot be made.
+    """
+    try:
+        with path.open("xb") as file:
+            file.truncate(size)
+    except OSError as error:
+        raise HostError(f"cannot make the disk {path}: {error.strerror}") from error
+
+
+def convert(raw: Path, target: Path, form: Format) -> None:
+    """Write a raw image to ``target`` in another format, and onto the disk; what is zero in it takes no room there.
+
+    :raises HostError: the conversion failed, such as for want of space; a half-written target is removed.
+    :raises VerificationFailed: the target does not hold what the raw image holds.
+    """
+    copy = ("cp", "--reflink=auto", "--sparse=always", "--")
+    rewrite = ("qemu-img", "convert", "-f", "raw", "-O", form.value)
+    argv: list[str | Path] = [*(copy if form is Format.RAW else rewrite), raw.absolute(), target.absolute()]
+    try:
+        proc.run(argv, doing=f"converting the image to {form.value}")
+        _sync(target)
+        _require_equal(raw, target, form)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+
+
+def deliver(raw: Path, target: Path, form: Format) -> None:
+    """Turn a finished raw disk into the image ``target``, without a copy where possible; ``raw`` may be gone after.
+
+    :raises: as :func:`convert`.
+    """
+    if form is Format.RAW and raw.stat().st_dev == target.parent.stat().st_dev:
+        raw.rename(target)
+        target.chmod(0o644)
+        _sync(target)
+    else:
+        convert(raw, target, form)
+
+
+def create_overlay(base: Path, form: Format, target: Path) -> None:
+    """Make a qcow2 image that reads from ``base`` (of format ``form``) and keeps every write to itself.
+
+    :raises HostError: it cannot be made.
+    """
+    argv: list[str | Path] = [
+        "qemu-img",
+        "create",
+        "-q",
+        "-f",
+        "qcow2",
+        "-b",
+        base.absolute(),
+        "-F",
+        form.value,
+        target.absolute(),
+    ]
+    proc.run(argv, doing=f"laying an overlay on {base}")
+
+
+def info(path: Path, form: Format) -> ImageInfo:
+    """What the image file ``path`` of format ``form`` is. It may be in use by a machine.
+
+    :raises HostError: it is not there, or is no image of that format.
+    """
+    argv: list[str | Path] = ["qemu-img", "info", "--force-share", "-f", form.value, "--output=json", path.absolute()]
+    facts = json.loads(proc.run(argv, doing=f"reading the image {path}").stdout)
+    backing = facts.get("full-backing-filename") or facts.get("backing-filename")
+    return ImageInfo(
+        format=Format(facts["format"]),
+        virtual_size=facts["virtual-size"],
+        allocated=facts["actual-size"],
+        backing=Path(backing) if backing else None,
+    )
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Refuse to begin what cannot be ended.
+
+    :param needed: bytes.
+    :raises HostError: the filesystem of ``folder`` has fewer to give.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise HostError(
+            f"{folder} has {format_size(free)} free, and {format_size(needed)} are needed",
+            hint="free some space, or choose a larger disk with TMPDIR (run directories) or --output (the outputs)",
+        )
+
+
+def _require_equal(raw: Path, target: Path, form: Format) -> None:
+    """Compare contents: a converter that loses a cluster is not noticed by any check of the raw disk."""
+    argv: list[str | Path] = ["qemu-img", "compare", "-f", "raw", "-F", form.value, raw.absolute(), target.absolute()]
+    done = proc.run(argv, doing="comparing the converted image", ok=(0, 1))
+    if done.status == 1:
+        raise VerificationFailed(f"the {form.value} image differs from the raw disk", findings=(done.text.strip(),))
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
