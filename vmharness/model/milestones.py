@@ -28,7 +28,8 @@ MILESTONES = (
     Milestone(
         name="init",
         pattern=re.compile(
-            r"systemd\[1\]: |Welcome to [^\n]+!|Run /\S*init as init process|INIT: version |init started: |minimal: up"
+            r"systemd\[1\]: |Welcome to (?!GRUB!)[^\n]+!|Run /\S*init as init process|INIT: version |init started: |"
+            r"minimal: up"
         ),
     ),
     Milestone(name="login", pattern=re.compile(r"\blogin: ")),
