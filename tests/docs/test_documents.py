@@ -65,7 +65,7 @@ def test_shown_definitions_are_valid(document: Path) -> None:
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_examples_are_valid(example: Path) -> None:
     """Every example is an image definition that vmharness accepts."""
-    assert load(example.read_text("utf-8"), example).image.name
+    assert load(example.read_text("utf-8"), example).name
 
 
 def test_broken_links_are_found(tmp_path: Path) -> None:

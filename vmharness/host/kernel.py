@@ -7,10 +7,7 @@ from pathlib import Path
 
 from vmharness.errors import HostError, SpecError
 from vmharness.host import cache, packages, proc
-from vmharness.host.modules import module_bytes, resolve_modules
 from vmharness.model.hardware import Kernel
-
-__all__ = ["appliance_kernel", "cached_kernel", "image_version", "module_bytes", "resolve_modules"]
 
 _PACKAGE = "linux-image-cloud-amd64"
 _OTHERWISE = "or give a kernel with --kernel VMLINUZ --modules LIB/MODULES/VERSION"
@@ -36,7 +33,10 @@ def cached_kernel() -> Kernel | None:
     """The newest cloud kernel in the cache, or None."""
     trees = (cache.root() / "packages").glob("linux-image-*-cloud-amd64/[!.]*/tree")
     kernels = [kernel for tree in trees for kernel in _kernels_in(tree)]
-    return max(kernels, key=lambda kernel: _order(kernel.version), default=None)
+    newest = max(kernels, key=lambda kernel: _order(kernel.version), default=None)
+    if newest is not None:
+        cache.existing(next(folder for folder in newest.image.parents if folder.name == "tree").parent)
+    return newest
 
 
 def image_version(image: Path) -> str | None:

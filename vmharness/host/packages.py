@@ -52,7 +52,8 @@ def cached(packages: Sequence[str]) -> Path | None:
     """The folder of packages that were unpacked before, or None."""
     place = cache.root() / _kind(sorted(set(packages)))
     made = [entry for entry in place.glob("[!.]*") if (entry / "tree").is_dir()]
-    return max(made, key=lambda entry: entry.stat().st_mtime_ns) / "tree" if made else None
+    newest = max(made, key=lambda entry: entry.stat().st_mtime_ns, default=None)
+    return newest / "tree" if newest is not None and cache.existing(newest) is not None else None
 
 
 def require_apt(otherwise: str = "") -> None:

@@ -1,0 +1,54 @@
+"""Record a terminal session as an SVG picture: ``python docs/record.py OUT.svg COMMAND...``, one shell line an argument.
+
+Each line runs in a real pseudo-terminal, so that the picture shows what a person sees; of output that is drawn anew in
+place, the last state counts.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+import pexpect
+import pyte
+from rich.console import Console
+from rich.text import Text
+
+WIDTH = 100
+LINES = 400
+
+
+def record(line: str) -> Text:
+    """Run a shell line in a terminal and give what is on its screen at the end."""
+    screen = pyte.HistoryScreen(WIDTH, LINES)
+    stream = pyte.ByteStream(screen)
+    child = pexpect.spawn("/bin/sh", ["-c", line], dimensions=(LINES, WIDTH), timeout=1800)
+    while True:
+        try:
+            stream.feed(child.read_nonblocking(65536, timeout=1800))
+        except pexpect.EOF:
+            break
+    text = Text()
+    for row in range(screen.cursor.y):
+        cells = screen.buffer[row]
+        for column in range(WIDTH):
+            cell = cells[column]
+            colour = re.sub("^bright", "bright_", cell.fg)
+            text.append(cell.data, style=f"{'bold ' if cell.bold else ''}{'' if colour == 'default' else colour}")
+        text.rstrip()
+        text.append("\n")
+    return text
+
+
+def main() -> None:
+    """Record all lines into one picture."""
+    target, *lines = sys.argv[1:]
+    console = Console(record=True, width=WIDTH, force_terminal=True)
+    for line in lines:
+        console.print(Text.assemble(("$ ", "bold green"), (line, "bold")))
+        console.print(record(line), end="")
+    console.save_svg(target, title="vmharness")
+    print(f"wrote {Path(target).resolve()}")
+
+
+if __name__ == "__main__":
+    main()
