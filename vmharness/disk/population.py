@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from attrs import evolve
+
 from vmharness.disk.ext4 import ROOT, Volume
 from vmharness.errors import HostError
 from vmharness.host import index, proc
@@ -25,6 +27,9 @@ from vmharness.model.results import StagedTree
 
 _SECOND = 1_000_000_000
 _EXTRA_SIZE = 32  # bytes that our inodes have behind the first 128
+_MODE_AND_UID, _TIMES, _GID = struct.Struct("<HH"), struct.Struct("<3I"), struct.Struct("<H")
+# upper halves of uid and gid, check sum, unused, extra size, check sum; times' extra words, time of creation
+_REST = struct.Struct("<6H 5I")
 _ENTRY_TYPE = {stat.S_IFCHR: 3, stat.S_IFBLK: 4}
 _LOST_AND_FOUND = b"lost+found"
 
@@ -39,6 +44,10 @@ class _Meant(ABC):
     @abstractmethod
     def names_in(self, parent: bytes) -> int | None:
         """How many files a directory must hold, or None where that is not known."""
+
+    def settled(self, metadata: Metadata, inode: bytearray) -> Metadata:  # noqa: ARG002 -- for those that need it
+        """The metadata, with what mke2fs has recorded in the inode where it knows better."""
+        return metadata
 
 
 class _FromIndex(_Meant):
@@ -74,6 +83,13 @@ class _FromDirectory(_Meant):
             ctime=status.st_ctime_ns,
         )
 
+    def settled(self, metadata: Metadata, inode: bytearray) -> Metadata:
+        # mke2fs has noted the access time before it read the file, which may have changed it since
+        recorded: int = struct.unpack_from("<i", inode, 0x08)[0]
+        if recorded & 0xFFFFFFFF != metadata.atime // _SECOND & 0xFFFFFFFF:
+            return evolve(metadata, atime=recorded * _SECOND)
+        return metadata
+
     def names_in(self, parent: bytes) -> int | None:  # noqa: ARG002 -- sockets are not copied, so nothing is known
         return None
 
@@ -83,10 +99,9 @@ class _Attributes:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._script = (folder / "script").open("wb")
+        self._script = folder / "script"
         self._values: set[str] = set()
         self._done: set[int] = set()
-        self.empty = True
 
     def add(self, inode: int, metadata: Metadata, *, linked: bool) -> None:
         """Note the attributes of an inode; once, also if it has several names."""
@@ -94,21 +109,22 @@ class _Attributes:
             return
         if linked:
             self._done.add(inode)
+        lines = []
         for name, value in metadata.xattrs:
             file = hashlib.sha256(value).hexdigest()
             if file not in self._values:
                 (self._folder / file).write_bytes(value)
                 self._values.add(file)
             quoted = name.replace(b'"', b'""')
-            self._script.write(b'ea_set -f %s <%d> "%s"\n' % (file.encode(), inode, quoted))
-            self.empty = False
+            lines.append(b'ea_set -f %s <%d> "%s"\n' % (file.encode(), inode, quoted))
+        with self._script.open("ab") as script:
+            script.writelines(lines)
 
     def apply(self, disk: Path, offset: int) -> None:
         """Write them into the filesystem."""
-        self._script.close()
-        if self.empty:
+        if not self._script.exists():
             return
-        argv = ["debugfs", "-w", "-f", "script", f"disk?offset={offset}"]
+        argv = ["debugfs", "-w", "-f", self._script.name, f"disk?offset={offset}"]
         (self._folder / "disk").symlink_to(disk.absolute())  # a '?' in the path would begin the options
         done = proc.run(argv, doing="setting extended attributes", cwd=self._folder)
         said = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if not line.startswith("debugfs ")]
@@ -141,7 +157,7 @@ def _meant(tree: StagedTree) -> Iterator[_Meant]:
 def _walk(volume: Volume, meant: _Meant, attributes: _Attributes) -> None:
     root = meant.of(b"", b"")
     assert root is not None
-    _set(volume, ROOT, root, attributes)
+    _set(volume, ROOT, volume.inode(ROOT), root, attributes)
     todo = [(ROOT, b"")]
     while todo:
         directory, path = todo.pop()
@@ -153,7 +169,10 @@ def _walk(volume: Volume, meant: _Meant, attributes: _Attributes) -> None:
                     continue
                 raise _differs(path, entry.name)
             found += 1
-            _set(volume, entry.inode, metadata, attributes)
+            inode = volume.inode(entry.inode)
+            if not _same_type(inode, metadata):
+                raise _differs(path, entry.name)
+            _set(volume, entry.inode, inode, meant.settled(metadata, inode), attributes)
             if metadata.is_device:
                 volume.set_entry_type(directory, entry, _ENTRY_TYPE[stat.S_IFMT(metadata.mode)])
             elif stat.S_ISDIR(metadata.mode):
@@ -163,9 +182,14 @@ def _walk(volume: Volume, meant: _Meant, attributes: _Attributes) -> None:
             raise _differs(path, b"")
 
 
-def _set(volume: Volume, number: int, metadata: Metadata, attributes: _Attributes) -> None:
-    """Set one inode."""
-    inode = volume.inode(number)
+def _same_type(inode: bytearray, metadata: Metadata) -> bool:
+    """Whether the inode is of the type that is meant, or the FIFO that stands for a device node."""
+    kind = stat.S_IFMT(_MODE_AND_UID.unpack_from(inode)[0])
+    return kind == stat.S_IFMT(metadata.mode) or (kind == stat.S_IFIFO and metadata.is_device)
+
+
+def _set(volume: Volume, number: int, inode: bytearray, metadata: Metadata, attributes: _Attributes) -> None:
+    """Set one inode; ``inode`` is a copy of it."""
     patch(inode, metadata)
     volume.set_inode(number, inode)
     if metadata.xattrs:
@@ -178,21 +202,28 @@ def patch(inode: bytearray, metadata: Metadata) -> None:
 
     A FIFO may become a device node.
     """
-    struct.pack_into("<HH", inode, 0x00, metadata.mode, metadata.uid & 0xFFFF)
-    struct.pack_into("<H", inode, 0x18, metadata.gid & 0xFFFF)
-    struct.pack_into("<HH", inode, 0x78, metadata.uid >> 16, metadata.gid >> 16)
-    struct.pack_into("<H", inode, 0x80, _EXTRA_SIZE)
-    # field for seconds and field for nanoseconds of: change, modification, access, creation
-    fields = ((0x0C, 0x84), (0x10, 0x88), (0x08, 0x8C), (0x90, 0x94))
-    times = (metadata.ctime, metadata.mtime, metadata.atime, metadata.ctime)
-    for (low, extra), time in zip(fields, times, strict=True):
-        seconds, nanoseconds = divmod(time, _SECOND)
-        # the low half is signed: two bits count how often it has run over (inodes.rst, "Inode Timestamps")
-        epoch = (seconds + (1 << 31)) >> 32
-        struct.pack_into("<I", inode, low, seconds & 0xFFFFFFFF)
-        struct.pack_into("<I", inode, extra, nanoseconds << 2 | epoch & 3)
+    access, access_extra = encode_time(metadata.atime)
+    modification, modification_extra = encode_time(metadata.mtime)
+    change, change_extra = encode_time(metadata.ctime)
+    uid, gid = metadata.uid, metadata.gid
+    _MODE_AND_UID.pack_into(inode, 0x00, metadata.mode, uid & 0xFFFF)
+    _TIMES.pack_into(inode, 0x08, access, change, modification)
+    _GID.pack_into(inode, 0x18, gid & 0xFFFF)
+    extra = (change_extra, modification_extra, access_extra)
+    # the time of creation is that of the last change: mke2fs has put its own there
+    _REST.pack_into(inode, 0x78, uid >> 16, gid >> 16, 0, 0, _EXTRA_SIZE, 0, *extra, change, change_extra)
     if metadata.is_device:
         struct.pack_into("<II", inode, 0x28, *_device_words(metadata.device))
+
+
+def encode_time(time: int) -> tuple[int, int]:
+    """The two words of a time in nanoseconds: the low half of the seconds; two bits above it, and the nanoseconds.
+
+    The low half is signed: the two bits count how often it has run over (inodes.rst, "Inode Timestamps").
+    """
+    seconds, nanoseconds = divmod(time, _SECOND)
+    epoch = (seconds + (1 << 31)) >> 32
+    return seconds & 0xFFFFFFFF, nanoseconds << 2 | epoch & 3
 
 
 def _device_words(device: int) -> tuple[int, int]:

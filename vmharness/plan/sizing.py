@@ -16,6 +16,7 @@ from vmharness.model.sizes import MIB, align_up
 _BLOCK = 4096
 _INODES_PER_BLOCK = 16
 _GROUP = 32768
+_MOST_INODES = 8 * _BLOCK
 _DESCRIPTORS_PER_BLOCK = 64
 _GROWTH = 1024  # resize_inode: the filesystem may grow to so many times its size
 _MOST_RESERVED = 1024  # blocks of one indirect block
@@ -74,13 +75,21 @@ def required_size(measure: TreeMeasure) -> int:
 def _overhead(size: int, inodes: int) -> int:
     """Blocks of metadata that mke2fs lays out in an empty filesystem."""
     blocks = size // _BLOCK
-    groups = -(-blocks // _GROUP)
+    per_group = _blocks_per_group(blocks, inodes)
+    groups = -(-blocks // per_group)
     descriptors = -(-groups // _DESCRIPTORS_PER_BLOCK)
-    grown = -(-min(groups * _GROWTH, 1 << 17) // _DESCRIPTORS_PER_BLOCK)
-    reserved = max(0, min(grown - descriptors, _MOST_RESERVED))
-    inodes_per_group = align_up(-(-inodes // groups), _INODES_PER_BLOCK)
-    per_group = 2 + inodes_per_group // _INODES_PER_BLOCK
-    return groups * per_group + _backups(groups) * (1 + descriptors + reserved) + journal_blocks(size)
+    grown = -(-min(blocks * _GROWTH, 1 << 32) // per_group)
+    reserved = max(0, min(-(-grown // _DESCRIPTORS_PER_BLOCK) - descriptors, _MOST_RESERVED))
+    tables = -(-(-(-inodes // groups)) // _INODES_PER_BLOCK)
+    return groups * (2 + tables) + _backups(groups) * (1 + descriptors + reserved) + journal_blocks(size)
+
+
+def _blocks_per_group(blocks: int, inodes: int) -> int:
+    """Blocks of a group. mke2fs makes groups smaller until no group has more inodes than one bitmap block can say."""
+    per_group = _GROUP
+    while -(-inodes // -(-blocks // per_group)) > _MOST_INODES and per_group >= 256:
+        per_group -= 8
+    return per_group
 
 
 def _backups(groups: int) -> int:
