@@ -175,7 +175,6 @@ def check(prepared: Prepared, run: Run) -> None:
     """
     plan, store = prepared.plan, run.directory.variables
     with run.part("verify the disk and the variables"):
-        efivars.scrub(store, SECRETS)
         installed = isinstance(plan.spec.bootloader.install, SystemdBoot | Grub)
         expected = verify.Expectations(
             root=plan.ext4,
@@ -185,6 +184,7 @@ def check(prepared: Prepared, run: Run) -> None:
         )
         published_store = store if plan.spec.efi.touch_variables else None
         try:
+            efivars.scrub(store, SECRETS)
             verify.verify(run.directory.disk, plan.layout, published_store, expected, run.directory.path)
         except VerificationFailed as error:
             raise _failed(error, run) from error
