@@ -1,4 +1,4 @@
-"""Record a terminal session as an SVG picture: ``python docs/record.py OUT.svg COMMAND...``, one shell line an argument.
+"""Record a terminal session as an SVG picture: ``python docs/record.py OUT.svg LINE...``, one shell line each.
 
 Each line runs in a real pseudo-terminal, so that the picture shows what a person sees; of output that is drawn anew in
 place, the last state counts.

@@ -32,6 +32,7 @@ from vmharness.tree.stage import stage
 from vmharness.vm.guest import Agent
 from vmharness.vm.machine import Machine
 
+
 @frozen(kw_only=True)
 class Options:
     """What the caller chooses besides the definition.
