@@ -284,7 +284,7 @@ def _nothing(folder: Path) -> None:
 @pytest.mark.parametrize("additional", [0, 30 * MIB], ids=["tight", "roomy"])
 @pytest.mark.parametrize("fill", [_tiny, _links, _crowd, _hard, _holes, _bulk, _nothing])
 def test_the_reckoned_size_fits(tmp_path: Path, fill: Callable[[Path], None], additional: int) -> None:
-    """mke2fs finds room for a tree in the size reckoned for it, the wanted bytes stay free, and little more is taken."""
+    """A tree fits in the size reckoned for it, the wanted bytes stay free, and little more is taken."""
     source = tmp_path / "source"
     source.mkdir()
     fill(source)

@@ -80,7 +80,7 @@ def _overhead(size: int, inodes: int) -> int:
     descriptors = -(-groups // _DESCRIPTORS_PER_BLOCK)
     grown = -(-min(blocks * _GROWTH, 1 << 32) // per_group)
     reserved = max(0, min(-(-grown // _DESCRIPTORS_PER_BLOCK) - descriptors, _MOST_RESERVED))
-    tables = -(-(-(-inodes // groups)) // _INODES_PER_BLOCK)
+    tables = align_up(-(-inodes // groups), _INODES_PER_BLOCK) // _INODES_PER_BLOCK
     return groups * (2 + tables) + _backups(groups) * (1 + descriptors + reserved) + journal_blocks(size)
 
 

@@ -76,10 +76,12 @@ def read_text(tree: StagedTree, path: str) -> str | None:
     try:
         # a device node is staged as a FIFO, which would wait for a writer
         descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return None
-            return file.read(_LARGEST_TEXT).decode("utf-8", "surrogateescape")
+            return os.read(descriptor, _LARGEST_TEXT).decode("utf-8", "surrogateescape")
+        finally:
+            os.close(descriptor)
     except OSError as error:
         if error.errno == errno.ENXIO:
             return None

@@ -46,15 +46,20 @@ class Meter:
         self.data_blocks = self.inodes = self.directory_blocks = self.extra_blocks = 0
         self._links: dict[tuple[int, int], int] = {}
 
-    def add(self, found: Found) -> None:
-        """Count one file; directories' blocks are counted by :meth:`add_directory`."""
+    def add(self, found: Found) -> bool:
+        """Count one file, unless it is another name of one that was; say whether it was counted.
+
+        Directories' blocks are counted by :meth:`add_directory`.
+        """
         status = found.status
-        if stat.S_ISDIR(status.st_mode) or not self._seen(status):
-            self.inodes += 1
-            if stat.S_ISREG(status.st_mode):
-                self._add_data(found)
-            elif stat.S_ISLNK(status.st_mode) and status.st_size > _INLINE_SYMLINK:
-                self.extra_blocks += 1
+        if not stat.S_ISDIR(status.st_mode) and self._seen(status):
+            return False
+        self.inodes += 1
+        if stat.S_ISREG(status.st_mode):
+            self._add_data(found)
+        elif stat.S_ISLNK(status.st_mode) and status.st_size > _INLINE_SYMLINK:
+            self.extra_blocks += 1
+        return True
 
     def add_directory(self, names: Iterator[bytes]) -> None:
         """Count the blocks of a directory with these names."""
@@ -161,9 +166,8 @@ def survey(directory: Path) -> tuple[TreeMeasure, str]:
         if isinstance(found, list):
             meter.add_directory(iter(found))
             continue
-        meter.add(found)
         attributes = _attributes(directory, found)
-        if xattrs.room(attributes) > _INLINE_XATTRS:
+        if meter.add(found) and xattrs.room(attributes) > _INLINE_XATTRS:
             meter.extra_blocks += 1
         status = found.status
         # a directory's size is its filesystem's affair

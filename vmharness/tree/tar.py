@@ -25,7 +25,7 @@ def stage_tar(source: TarSource, *, origin: str) -> StagedTree:
             what = "is not a file" if path.exists() else "does not exist"
             raise SpecError(f"{path} {what}", origin=origin, key=KEY)
         program = compression_of(path)
-        digest = cache.digest_of(path)
+        digest = cache.remembered_digest(path)
     except OSError as error:
         raise SpecError(f"cannot read {path}: {error.strerror}", origin=origin, key=KEY) from error
     if program is not None:
