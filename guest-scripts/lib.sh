@@ -90,10 +90,12 @@ in_target() { # command...
         SYSTEMD_IGNORE_CHROOT=1 SYSTEMD_IN_CHROOT=0 DEBIAN_FRONTEND=noninteractive /bin/chroot "$target" "$@"
 }
 
-# Whether the target has a program on its own PATH.
+# Whether the target has a program on its own PATH; an absolute link to one leads nowhere from outside the target.
 target_has() { # program
     for folder in usr/local/sbin usr/local/bin usr/sbin usr/bin sbin bin; do
-        [ -x "$target/$folder/$1" ] && return 0
+        if [ -x "$target/$folder/$1" ] || [ -L "$target/$folder/$1" ]; then
+            return 0
+        fi
     done
     return 1
 }
