@@ -52,8 +52,9 @@ def stage(path: Path) -> StagedTree:
 
 
 def left_behind(tmp_path: Path) -> list[str]:
-    """What is in the cache besides locks."""
-    return [path.name for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.suffix != ".lock"]
+    """What is of trees in the cache, besides locks."""
+    trees = tmp_path / "cache" / "vmharness" / "tree"
+    return [path.name for path in trees.rglob("*") if path.is_file() and path.suffix != ".lock"]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from vmharness.tree import xattrs
 
 
 def test_records_of_each_archiver_are_read() -> None:
-    """Names and values of GNU tar's, libarchive's and SELinux's records; the plain one counts where two say the same."""
+    """Names and values of GNU tar's, libarchive's and SELinux's records; the plain one counts where two say one."""
     headers = {
         "mtime": "1",
         "SCHILY.xattr.user.plain": "caf\udce9",
