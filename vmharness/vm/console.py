@@ -7,51 +7,35 @@ sequences. Death patterns are looked for as the bytes come in, not only while so
 
 from __future__ import annotations
 
-import queue
+import contextlib
+import logging
 import re
+import select
 import socket
+import struct
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from enum import Enum, auto
+from io import StringIO
 from pathlib import Path
 
-import pexpect
 from attrs import frozen
+from pexpect.expect import Expecter, searcher_re
 from pexpect.spawnbase import SpawnBase
 
 from vmharness.model.outcome import Died, Panicked, Stalled
-from vmharness.vm.ending import Ending
 from vmharness.model.text import Cleaner
+from vmharness.vm.ending import Ending
+from vmharness.vm.inbox import Inbox
+from vmharness.vm.lines import DeathPattern, Lines
 
-_LAST_LINES = 40
 _SEARCH_WINDOW = 16_384
+_LONGEST_BEFORE = 4 << 20
+_QUIET_MILLISECONDS = 100
+_BETTER_INFORMED_SECONDS = 1.0
+_SEND_SECONDS = 10
 
-
-@frozen(kw_only=True)
-class DeathPattern:
-    """A text that only a guest prints whose work is over."""
-
-    name: str
-    pattern: re.Pattern[str]
-
-
-def _death(name: str, pattern: str) -> DeathPattern:
-    return DeathPattern(name=name, pattern=re.compile(pattern))
-
-
-DEATHS = (
-    _death("kernel panic", r"Kernel panic - not syncing.*"),
-    _death("kernel cannot mount the root filesystem", r"VFS: Unable to mount root fs.*|Unable to mount root.*"),
-    _death("kernel fault", r"BUG: unable to handle.*|general protection fault.*"),
-    _death("firmware assertion", r"^ASSERT .*|^ASSERT_EFI_ERROR.*"),
-    _death("initramfs gave up", r"ALERT!.*does not exist\.\s+Dropping to a shell.*|\(initramfs\) $"),
-    _death("GRUB rescue", r"^grub rescue> ?|^grub> ?$"),
-    _death("no bootable device", r"^(?:BdsDxe: No bootable option or device was found.*|No bootable device.*)"),
-    _death("UEFI shell", r"^Shell> ?$"),
-    _death("emergency shell", r"^You are in emergency mode.*"),
-)
+_log = logging.getLogger(__name__)
 
 
 @frozen(kw_only=True)
@@ -60,7 +44,7 @@ class Seen:
 
     :param index: which of the patterns.
     :param text: what matched.
-    :param before: what came before it.
+    :param before: what came before it; of very much text only the end.
     """
 
     index: int
@@ -68,31 +52,20 @@ class Seen:
     before: str
 
 
-class _Wake(Enum):
-    """Marks in the feed besides text."""
+class _Buffers(SpawnBase):  # type: ignore[type-arg]  # generic in its stubs only
+    """pexpect's buffers, for its matching over text that another thread has read."""
 
-    MACHINE_ENDED = auto()
-    STREAM_ENDED = auto()
-
-
-class _Feed(SpawnBase):  # type: ignore[misc] -- pexpect ships no types for its base class
-    """pexpect's matching over text that another thread reads."""
+    _before: StringIO
 
     def __init__(self) -> None:
-        super().__init__(encoding="utf-8", codec_errors="replace", searchwindowsize=_SEARCH_WINDOW, timeout=None)
-        self.delayafterread = None
-        self.chunks: queue.SimpleQueue[str | _Wake] = queue.SimpleQueue()
+        super().__init__(encoding="utf-8", codec_errors="replace", searchwindowsize=_SEARCH_WINDOW)
 
-    def read_nonblocking(self, size: int = 1, timeout: float | None = -1) -> str:  # noqa: ARG002 -- pexpect's signature
-        """The next piece of text. Raises EOF when the stream or the machine ended, TIMEOUT after ``timeout`` seconds."""
-        try:
-            chunk = self.chunks.get(timeout=None if timeout is None else max(timeout, 0))
-        except queue.Empty:
-            raise pexpect.TIMEOUT("no output") from None
-        if isinstance(chunk, _Wake):
-            self.chunks.put(chunk)  # whoever waits next must see it too
-            raise pexpect.EOF(chunk.name)
-        return chunk
+    def trim(self) -> None:
+        """Forget the beginning of what is kept for ``before``: pexpect itself keeps all."""
+        if self._before.tell() > 2 * _LONGEST_BEFORE:
+            kept = self._before.getvalue()[-_LONGEST_BEFORE:]
+            self._before = StringIO()
+            self._before.write(kept)
 
 
 class Console:
@@ -103,8 +76,15 @@ class Console:
     :param transcript: file that gets every byte; created.
     :param ending: where death patterns are reported and where the machine's end is learned.
     :param deaths: death patterns in force.
-    :param on_line: called from the reader's thread with each complete line of harmless text.
+    :param on_line: called from the reader's thread with each complete line of harmless text, and with the parts of one
+        that is longer than 4096 characters.
+    :param framed: whether it carries the agent's line protocol. Of that nothing may be dropped (a full backlog makes
+        the guest wait), and only a newline ends a line.
+    :param witness: the console whose last lines are this one's last words too.
     """
+
+    drained: threading.Event
+    """Set when everything that the guest printed has been read."""
 
     def __init__(  # noqa: PLR0913 -- each is a different thing
         self,
@@ -115,49 +95,67 @@ class Console:
         ending: Ending,
         deaths: Sequence[DeathPattern] = (),
         on_line: Callable[[str], None] | None = None,
+        framed: bool = False,
+        witness: Console | None = None,
     ) -> None:
         self.name = name
         self.transcript = transcript
+        self.drained = threading.Event()
         self._stream = stream
         self._ending = ending
-        self._deaths = tuple(deaths)
-        self._on_line = on_line
-        self._feed = _Feed()
-        self._lines: deque[str] = deque(maxlen=_LAST_LINES)
-        self._partial = ""
+        self._witness = witness
+        self._cleaner = Cleaner(lone_return=" " if framed else "\n")
+        self._inbox = Inbox(lossless=framed)
+        self._buffers = _Buffers()
+        self._lines = Lines(deaths=deaths, on_line=on_line, on_death=self._die)
+        self._settled = threading.Event()
         self._taps: list[Callable[[bytes], None]] = []
-        self._reader = threading.Thread(target=self._drain, name=f"console-{name}", daemon=True)
+        self._file = transcript.open("ab", buffering=0)
+        # A guest that reads nothing must not hold a sender for ever; the deadline of the next wait tells.
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", _SEND_SECONDS, 0))
+        self._reader = threading.Thread(target=self._read, name=f"console-{name}", daemon=True)
         ending.subscribe(self._wake)
         self._reader.start()
 
     @property
     def last_words(self) -> str:
         """The last lines that the guest printed."""
-        return "\n".join([*self._lines, self._partial]).strip()
+        return self._lines.last_words if self._witness is None else self._witness.last_words
 
     def send(self, data: bytes) -> None:
-        """Type ``data``. A machine that is gone takes it silently: its end is seen by the next wait."""
+        """Type ``data``. A machine that is gone, or takes no input, swallows it: the next wait says so."""
         try:
             self._stream.sendall(data)
         except OSError as error:
-            self._ending.report(Died(reason=f"the {self.name} console is closed: {error}", stderr="", last_words=""))
+            _log.debug("the %s console takes no input: %s", self.name, error)
 
-    def expect(self, patterns: Sequence[re.Pattern[str]], *, within: float, waiting_for: str) -> Seen | Stalled | Panicked | Died:
-        """Wait until one of ``patterns`` appears.
+    def expect(
+        self, patterns: Sequence[re.Pattern[str]], *, within: float, waiting_for: str
+    ) -> Seen | Stalled | Panicked | Died:
+        """Wait until one of ``patterns`` appears; of several the one that begins first.
+
+        What was printed before the machine's end is looked at before the end is told.
 
         :param within: seconds.
         :param waiting_for: what this is, in words, for the outcome.
         """
         started = time.monotonic()
-        try:
-            index = self._feed.expect(list(patterns), timeout=within)
-        except pexpect.TIMEOUT:
-            return Stalled(
-                waiting_for=waiting_for, seconds=time.monotonic() - started, last_words=self.last_words
-            )
-        except pexpect.EOF:
-            return self._end()
-        return Seen(index=index, text=self._feed.after, before=self._feed.before)
+        left = within
+        expecter = Expecter(self._buffers, searcher_re(list(patterns)))
+        index = expecter.existing_data()
+        while index is None:
+            try:
+                text = self._inbox.get(left)
+            except TimeoutError:
+                return self._stalled(waiting_for, started)
+            if text is None:
+                return self._end()
+            index = expecter.new_data(text)
+            self._buffers.trim()
+            left = started + within - time.monotonic()
+            if index is None and left <= 0:
+                return self._stalled(waiting_for, started)
+        return Seen(index=index, text=str(self._buffers.after), before=str(self._buffers.before))
 
     def read_line(self, *, within: float, waiting_for: str) -> str | Stalled | Panicked | Died:
         """The next line without its end, or what came instead."""
@@ -171,23 +169,50 @@ class Console:
 
     def close(self) -> None:
         """Stop reading and close our end; the transcript is complete up to here."""
-        try:
+        self._inbox.end()
+        self._settled.set()
+        with contextlib.suppress(OSError):  # the other end may be gone already
             self._stream.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # the other end is gone already
-        self._reader.join(timeout=5)
+        if threading.current_thread() is not self._reader:
+            self._reader.join(timeout=5)
         self._stream.close()
 
+    def _read(self) -> None:
+        """The reader's thread."""
+        reason = f"the {self.name} console was closed"
+        with self._file:
+            try:
+                self._drain()
+            except Exception as error:  # noqa: BLE001 -- whatever it is, those who wait must not wait for ever
+                _log.exception("the %s console cannot be followed any more", self.name)
+                reason = f"its {self.name} console cannot be followed any more: {type(error).__name__}: {error}"
+        self._inbox.end()
+        self.drained.set()
+        # The console closes before the process is reaped: the better informed watchers get a moment.
+        if not self._settled.wait(_BETTER_INFORMED_SECONDS):
+            self._ending.report(Died(reason=reason, stderr="", last_words=self.last_words))
+            self._settled.set()
+
     def _drain(self) -> None:
-        cleaner = Cleaner()
-        with self.transcript.open("ab", buffering=0) as transcript:
-            while data := self._receive():
-                transcript.write(data)
-                for tap in tuple(self._taps):
-                    tap(data)
-                self._take(cleaner.feed(data))
-        self._take(cleaner.feed(b"", final=True))
-        self._feed.chunks.put(_Wake.STREAM_ENDED)
+        poll = select.poll()
+        poll.register(self._stream, select.POLLIN)
+        while True:
+            if self._lines.unjudged and not poll.poll(_QUIET_MILLISECONDS):
+                self._lines.judge_unfinished()
+            data = self._receive()
+            if not data:
+                break
+            self._record(data)
+            for tap in tuple(self._taps):
+                tap(data)
+            self._take(self._cleaner.feed(data))
+        self._take(self._cleaner.feed(b"", final=True))
+        self._lines.judge_unfinished()
+
+    def _record(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._file.write(rest) :]
 
     def _receive(self) -> bytes:
         try:
@@ -196,38 +221,25 @@ class Console:
             return b""
 
     def _take(self, text: str) -> None:
-        if not text:
-            return
-        self._feed.chunks.put(text)
-        *lines, self._partial = (self._partial + text).split("\n")
-        for line in lines:
-            self._lines.append(line)
-            if self._on_line is not None:
-                self._on_line(line)
-        for candidate in (*lines, self._partial):
-            self._look_for_death(candidate)
+        if text:
+            self._inbox.put(text)
+            self._lines.feed(text)
 
-    def _look_for_death(self, line: str) -> None:
-        for death in self._deaths:
-            match = death.pattern.search(line)
-            if match is not None:
-                self._ending.report(Panicked(pattern=death.name, line=match[0], last_words=self.last_words))
-                return
+    def _die(self, death: DeathPattern, text: str) -> None:
+        self._ending.report(Panicked(pattern=death.name, line=text, last_words=self.last_words))
 
     def _wake(self) -> None:
-        self._feed.chunks.put(_Wake.MACHINE_ENDED)
+        self._inbox.end()
+        self._settled.set()
+
+    def _stalled(self, waiting_for: str, started: float) -> Stalled:
+        return Stalled(waiting_for=waiting_for, seconds=time.monotonic() - started, last_words=self.last_words)
 
     def _end(self) -> Panicked | Died:
-        cause = self._ending.cause
-        if cause is None:
-            # The console closes before the process is reaped: give the better informed watcher a moment.
-            woken = threading.Event()
-            self._ending.subscribe(woken.set)
-            woken.wait(timeout=2)
-            cause = self._ending.cause
-        return cause or Died(
+        self._settled.wait(2 * _BETTER_INFORMED_SECONDS)
+        return self._ending.cause or Died(
             reason=f"the {self.name} console was closed", stderr="", last_words=self.last_words
         )
 
 
-_LINE = re.compile(r"\r?\n")
+_LINE = re.compile(r"\n")

@@ -1,15 +1,18 @@
-"""The one place where the end of a machine is recorded: the first cause wins, and everybody who waits is woken at once."""
+"""The one place where the end of a machine is recorded: the first cause wins, and all who wait are woken at once."""
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 
 from vmharness.model.outcome import Died, Panicked
 
+_log = logging.getLogger(__name__)
+
 
 class Ending:
-    """Thread-safe, once-only record of how a machine ended.
+    """Thread-safe, once-only record of how a machine ended by itself.
 
     The process watcher, the monitor's reader and the consoles' readers report to it from their threads; consoles
     subscribe so that a wait on one of them ends when the machine does.
@@ -18,6 +21,7 @@ class Ending:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._cause: Panicked | Died | None = None
+        self._sealed = False
         self._listeners: list[Callable[[], None]] = []
 
     @property
@@ -35,11 +39,20 @@ class Ending:
         listener()
 
     def report(self, cause: Panicked | Died) -> None:
-        """Record ``cause`` unless an earlier one is known."""
+        """Record ``cause`` unless an earlier one is known or the machine is being switched off."""
         with self._lock:
-            if self._cause is not None:
+            if self._cause is not None or self._sealed:
                 return
             self._cause = cause
             listeners, self._listeners = self._listeners, []
         for listener in listeners:
-            listener()
+            try:
+                listener()
+            except Exception:  # noqa: BLE001 -- whatever it is
+                # One listener's fault must not keep the others from learning it, nor end the thread that tells them.
+                _log.exception("a listener to the machine's end failed")
+
+    def seal(self) -> None:
+        """From here on the machine ends because it is switched off: what is seen now is no cause any more."""
+        with self._lock:
+            self._sealed = True

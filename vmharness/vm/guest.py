@@ -19,6 +19,7 @@ import base64
 import secrets
 import shlex
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 
 from attrs import field, frozen
@@ -28,6 +29,7 @@ from vmharness.model.outcome import Died, Panicked, Stalled, describe
 from vmharness.vm.console import Console
 
 _TAIL = 30
+_LONGEST = 2000
 
 
 @frozen(kw_only=True)
@@ -56,11 +58,11 @@ class Agent:
         :param within: seconds.
         :raises Unreachable: the guest died or did not come up in time.
         """
-        deadline = time.monotonic() + within
-        while self._line(deadline, "the appliance's agent").strip() != "vmharness agent 1":
+        wait = _Wait(waiting_for="answer of the appliance's agent", within=within)
+        while self._line(wait).strip() != "vmharness agent 1":
             pass
         self._console.send(f"session {self._nonce}\n".encode())
-        while self._line(deadline, "the agent's greeting") != f"{self._nonce} 0 hello":
+        while self._line(wait) != f"{self._nonce} 0 hello":
             pass
 
     def run(
@@ -85,48 +87,71 @@ class Agent:
         request = f"{self._next_id}"
         self._next_id += 1
         self._console.send(f"run {request} {script} {_environment_file({**parameters, 'TOKEN': token})}\n".encode())
-        started = time.monotonic()
-        output: list[str] = []
+        wait = _Wait(waiting_for=f"end of the guest script '{script}'", within=within)
         results: dict[str, str] = {}
         while True:
-            line = self._line(started + within, f"end of the guest script '{script}'", output)
-            kind, _, text = line.removeprefix(f"{self._nonce} {request} ").partition(" ")
-            if not line.startswith(f"{self._nonce} {request} "):
-                continue
-            if kind in ("out", "err"):
+            sender, _, frame = self._line(wait).partition(f"{self._nonce} {request} ")
+            kind, _, text = frame.partition(" ")
+            if sender:
+                continue  # damaged, or somebody else's text: not an answer
+            if kind in {"out", "err"}:
                 on_output("stdout" if kind == "out" else "stderr", text)
-                output = [*output[-_TAIL:], text]
+                wait.output.append(text[:_LONGEST])
             elif kind == "result":
                 name, _, value = text.partition("=")
                 results[name] = value
-            elif kind == "exit":
-                break
-        return _judge(script, int(text), results, token, output, time.monotonic() - started)
+            elif kind == "exit" and text.isdecimal():
+                return _judge(script, int(text), results, token, wait)
 
-    def _line(self, deadline: float, waiting_for: str, output: list[str] | None = None) -> str:
-        line = self._console.read_line(within=max(deadline - time.monotonic(), 0.0), waiting_for=waiting_for)
-        if isinstance(line, str):
-            return line
-        raise unreachable(line, output)
+    def _line(self, wait: _Wait) -> str:
+        came = self._console.read_line(within=wait.left, waiting_for=wait.waiting_for)
+        late = wait.left <= 0  # output without end must not keep a deadline from passing
+        if isinstance(came, str) and not late:
+            return came
+        if isinstance(came, str | Stalled):
+            # The console's own figure is of the last line's wait only.
+            last_words = self._console.last_words
+            came = Stalled(waiting_for=wait.waiting_for, seconds=wait.seconds, last_words=last_words)
+        raise unreachable(came, list(wait.output))
+
+
+@frozen(kw_only=True)
+class _Wait:
+    """A wait for the agent of at most ``within`` seconds in all, and the last lines that a script wrote meanwhile."""
+
+    waiting_for: str
+    within: float
+    started: float = field(factory=time.monotonic)
+    output: deque[str] = field(factory=lambda: deque(maxlen=_TAIL))
+
+    @property
+    def seconds(self) -> float:
+        """How long it has taken so far."""
+        return time.monotonic() - self.started
+
+    @property
+    def left(self) -> float:
+        """Seconds to the deadline."""
+        return self.within - self.seconds
 
 
 def unreachable(outcome: Stalled | Panicked | Died, output: list[str] | None = None) -> Unreachable:
     """The error for an outcome that ended a wait; ``output`` is what the running script had written."""
-    words = "\n".join(output) if output else outcome.last_words
+    words = "\n".join(output or []) or outcome.last_words
     return Unreachable(describe(outcome), last_words=words, outcome=outcome)
 
 
-def _judge(  # noqa: PLR0913 -- the parts of one verdict
-    script: str, status: int, results: dict[str, str], token: str, output: list[str], seconds: float
-) -> Answer:
-    tail = "\n".join(output)
+def _judge(script: str, status: int, results: dict[str, str], token: str, wait: _Wait) -> Answer:
+    tail = "\n".join(wait.output)
     if status != 0:
         hint = results.get("hint")
         what = results.get("failure") or f"the guest script '{script}' ended with status {status}"
         raise CommandFailed(what, None, hint, tail, status)
     if results.pop("proof", None) != token:
-        raise NotProven(f"the guest script '{script}' ended with status 0 but did not reach its last line", None, None, tail)
-    return Answer(results=results, seconds=seconds)
+        raise NotProven(
+            f"the guest script '{script}' ended with status 0 but did not reach its last line", None, None, tail
+        )
+    return Answer(results=results, seconds=wait.seconds)
 
 
 def _environment_file(parameters: Mapping[str, str]) -> str:

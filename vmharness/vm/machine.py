@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from enum import Enum
-from threading import Timer
+from socket import socket
 from types import TracebackType
 from typing import Any, Self
 
-from vmharness.errors import ApiMisuse, LaunchFailed, QemuDied, VmharnessError
+from vmharness.errors import ApiMisuse, LaunchFailed, QemuDied, QmpRefused, VmharnessError
 from vmharness.host.rundir import RunDirectory
 from vmharness.model.hardware import Disk, MachineSpec
-from vmharness.model.outcome import Died, Panicked
+from vmharness.model.outcome import Died, Panicked, describe
 from vmharness.plan import qemu_args
-from vmharness.vm.console import DEATHS, Console, DeathPattern
+from vmharness.vm.console import Console
 from vmharness.vm.ending import Ending
+from vmharness.vm.lines import DEATHS, DeathPattern
 from vmharness.vm.process import QemuProcess, launch, pidfd
 from vmharness.vm.qmp import Monitor
 
 _MONITOR_SECONDS = 30.0
-_PANIC_TEXT_SECONDS = 0.5
+_SETTLE_SECONDS = 0.5
+_DRAIN_SECONDS = 0.25
+_CLOSE_SECONDS = 5.0
 
 
 class State(Enum):
@@ -33,12 +36,21 @@ class State(Enum):
     GONE = "gone"
 
 
+_LEGAL = {
+    State.NEW: "start(), close()",
+    State.RUNNING: "qmp(), plug(), off(), close()",
+    State.PAUSED: "qmp(), plug(), off(), close()",
+    State.OFF: "close()",
+    State.GONE: "close()",
+}
+
+
 class Machine:
     """A QEMU machine, from its start to its end; use it as a context manager.
 
-    States go ``NEW -> RUNNING <-> PAUSED -> OFF``, and ``GONE`` when it died by itself; a call in the wrong state raises
-    :class:`~vmharness.errors.ApiMisuse`. Leaving the context ends QEMU by a ladder (quit, TERM, KILL) and leaves no
-    process, descriptor or thread behind.
+    States go ``NEW -> RUNNING <-> PAUSED -> OFF``, and ``GONE`` when it died by itself; a call in the wrong state
+    raises :class:`~vmharness.errors.ApiMisuse`. Leaving the context ends QEMU by a ladder (quit, TERM, KILL) and leaves
+    no process, descriptor or thread behind.
 
     :param spec: what the machine is made of.
     :param run: where its evidence goes.
@@ -69,6 +81,7 @@ class Machine:
         self._monitor: Monitor | None = None
         self._log: Console | None = None
         self._command: Console | None = None
+        self._shutdown_reason: str | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -81,9 +94,8 @@ class Machine:
     @property
     def state(self) -> State:
         """What the machine is doing now."""
-        if self._state in (State.RUNNING, State.PAUSED) and self._ending.cause is not None:
-            self._state = State.GONE
-        return self._state
+        lives = self._state in (State.RUNNING, State.PAUSED)
+        return State.GONE if lives and self._ending.cause is not None else self._state
 
     @property
     def ending(self) -> Panicked | Died | None:
@@ -93,49 +105,52 @@ class Machine:
     @property
     def log(self) -> Console:
         """The log console: firmware, bootloader, kernel, login."""
-        assert self._log is not None, "a machine that was started has a log console"
+        if self._log is None:
+            raise self._misuse()
         return self._log
 
     @property
     def command(self) -> Console:
         """The command console, on which the appliance's agent speaks."""
-        assert self._command is not None, "this machine was specified with a command console"
+        if self._command is None:
+            raise self._misuse() if self.spec.command_console else ApiMisuse("this machine has no command console")
         return self._command
 
     def when_ended(self, listener: Callable[[], None]) -> None:
-        """Call ``listener``, from another thread, once the machine has ended by itself."""
+        """Call ``listener``, from another thread, once the machine has ended by itself. It must return soon."""
         self._ending.subscribe(listener)
 
     def start(self) -> None:
         """Start QEMU and let the guest run; both consoles are drained from before its first instruction.
 
-        :raises LaunchFailed: QEMU ended before its monitor was up.
+        Call from a thread that lives as long as the machine: the kernel kills QEMU when that thread ends.
+
+        :raises LaunchFailed: QEMU ended before its monitor was up. The state is ``OFF`` after any error.
+        :raises QemuError: it ended, or refused, right after that.
         """
-        self._require(State.NEW, legal="start()")
+        self._require(State.NEW)
+        self._state = State.OFF  # until it runs: a start that fails cannot be repeated
         with ExitStack() as undo:
-            process = launch(
+            process = self._process = launch(
                 lambda channels: [*qemu_args.argv(self._program, self.spec, channels), "-S"],
                 command_console=self.spec.command_console,
                 argv_path=self.run.qemu_argv,
                 stderr_path=self.run.qemu_stderr,
             )
+            undo.callback(process.streams.close)
             undo.callback(process.end)
-            self._process = process
-            self._monitor = Monitor(on_event=self._on_event, on_lost=self._on_exit)
+            self._monitor = Monitor(on_event=self._on_event, on_lost=self._on_lost)
             undo.callback(self._monitor.close)
-            self._log = self._console("log", process, self._deaths)
+            self._log = self._console("log", process.streams.log)
             undo.callback(self._log.close)
             if process.streams.command is not None:
-                self._command = self._console("command", process, ())
+                self._command = self._console("command", process.streams.command)
                 undo.callback(self._command.close)
-            try:
-                self._monitor.connect(process.streams.monitor, within=_MONITOR_SECONDS)
-            except QemuDied as error:
-                reason = process.exit_reason()
-                raise LaunchFailed(f"QEMU did not start: {reason}", self.run.qemu_stderr, None, process.stderr) from error
+            undo.callback(self._ending.seal)
             self._monitor.watch(pidfd(process), self._on_exit)
+            self._connect(self._monitor, process)
+            self._monitor.execute("cont", {}, within=_MONITOR_SECONDS)
             self._state = State.RUNNING
-            self.qmp("cont")
             self._resources = undo.pop_all()
 
     def qmp(self, command: str, *, within: float = _MONITOR_SECONDS, **arguments: Any) -> Any:
@@ -144,85 +159,127 @@ class Machine:
         :raises QmpRefused: QEMU answered with an error.
         :raises QemuDied: QEMU is gone or does not answer.
         """
-        self._require(State.RUNNING, State.PAUSED, legal="close()")
+        self._require(State.RUNNING, State.PAUSED)
         assert self._monitor is not None
-        return self._monitor.execute(
-            command, {name.replace("_", "-"): value for name, value in arguments.items()}, within=within
-        )
+        assert self._process is not None
+        dashed = {name.replace("_", "-"): value for name, value in arguments.items()}
+        try:
+            return self._monitor.execute(command, dashed, within=within)
+        except QemuDied as error:
+            what = f"{error.what}: {self._process.exit_reason(_SETTLE_SECONDS) or 'it still runs'}"
+            raise QemuDied(what, self.run.transcript, None, self._process.stderr) from error
 
     def plug(self, disk: Disk) -> None:
-        """Plug a disk into a free root port; the guest finds it by its serial number, ``disk.name``."""
-        self._require(State.RUNNING, State.PAUSED, legal="close()")
+        """Plug a disk into a free root port; the guest finds it by its serial number, ``disk.name``.
+
+        :raises QmpRefused: QEMU cannot take it; the port stays free.
+        """
+        self._require(State.RUNNING, State.PAUSED)
         if not self._free_ports:
             raise ApiMisuse("this machine has no free root port; specify more root_ports")
         self.qmp("blockdev-add", **qemu_args.blockdev(disk))
-        self.qmp("device_add", **qemu_args.disk_device(disk, self._free_ports.pop(0)))
+        try:
+            self.qmp("device_add", **qemu_args.disk_device(disk, self._free_ports[0]))
+        except QmpRefused:
+            self.qmp("blockdev-del", node_name=disk.name)
+            raise
+        del self._free_ports[0]
 
-    def off(self) -> None:
+    def off(self, *, within: float = _MONITOR_SECONDS) -> None:
         """Switch the machine off from outside, with everything that the guest has written on the disks' files.
 
         The state is ``OFF`` afterwards. What the guest still holds in its memory is lost: unmount first.
+
+        :param within: seconds.
+        :raises QemuDied: QEMU did not end, or not as it should.
         """
-        self._require(State.RUNNING, State.PAUSED, legal="close()")
+        self._require(State.RUNNING, State.PAUSED)
         self._state = State.OFF
-        assert self._monitor is not None and self._process is not None
-        try:
-            self._monitor.execute("quit", {}, within=_MONITOR_SECONDS)
-        except QemuDied:
-            pass  # it may close the monitor before it has answered; its exit status is what counts
-        reason = self._process.exit_reason()
+        self._ending.seal()
+        assert self._monitor is not None
+        assert self._process is not None
+        with suppress(QemuDied):  # it may close the monitor before it has answered; its exit status is what counts
+            self._monitor.execute("quit", {}, within=within)
+        reason = self._process.exit_reason(within)
         if reason != "QEMU exited with status 0":
-            raise QemuDied(f"the machine did not switch off cleanly: {reason}", None, None, self._process.stderr)
+            what = reason or f"QEMU still runs {within:.0f} s after it was asked to quit"
+            raise QemuDied(f"the machine did not switch off cleanly: {what}", None, None, self._process.stderr)
 
     def close(self) -> None:
-        """End QEMU in whatever state it is, and release everything."""
-        if self._state in (State.RUNNING, State.PAUSED):
-            try:
-                self.off()
-            except VmharnessError:
-                pass  # the ladder goes on with TERM and KILL
-            self._state = State.OFF if self._ending.cause is None else State.GONE
-        self._resources.close()
+        """End QEMU in whatever state it is, and release everything; a second call does nothing."""
+        try:
+            if self.state in (State.RUNNING, State.PAUSED):
+                with suppress(VmharnessError):  # the ladder goes on with TERM and KILL
+                    self.off(within=_CLOSE_SECONDS)
+            if self.state is not State.GONE:
+                self._state = State.OFF
+        finally:
+            self._resources.close()
 
-    def _console(self, name: str, process: QemuProcess, deaths: Sequence[DeathPattern]) -> Console:
-        stream = process.streams.log if name == "log" else process.streams.command
-        assert stream is not None
+    def _connect(self, monitor: Monitor, process: QemuProcess) -> None:
+        try:
+            monitor.connect(process.streams.monitor, within=_MONITOR_SECONDS)
+        except QemuDied as error:
+            reason = process.exit_reason(_SETTLE_SECONDS) or error.what
+            raise LaunchFailed(f"QEMU did not start: {reason}", self.run.qemu_stderr, None, process.stderr) from error
+
+    def _console(self, name: str, stream: socket) -> Console:
+        is_log = name == "log"
         return Console(
             name=name,
             stream=stream,
-            transcript=self.run.transcript if name == "log" else self.run.path / "commands.raw",
+            transcript=self.run.transcript if is_log else self.run.path / "commands.raw",
             ending=self._ending,
-            deaths=deaths,
-            on_line=self._on_line if name == "log" else None,
+            deaths=self._deaths if is_log else (),
+            on_line=self._on_line if is_log else None,
+            framed=not is_log,
+            witness=None if is_log else self._log,
         )
 
-    def _require(self, *states: State, legal: str) -> None:
-        if self.state is State.GONE:
-            assert self._process is not None and self._ending.cause is not None
-            cause = self._ending.cause
-            reason = cause.reason if isinstance(cause, Died) else cause.line
-            raise QemuDied(f"the machine is gone: {reason}", self.run.transcript, None, self._process.stderr)
-        if self._state not in states:
-            raise ApiMisuse(f"the machine is {self._state.value}; legal now: {legal}")
+    def _require(self, *states: State) -> None:
+        state = self.state
+        if state in states:
+            return
+        if state is not State.GONE or State.NEW in states:
+            raise self._misuse()
+        assert self._process is not None
+        assert self._ending.cause is not None
+        what = describe(self._ending.cause)
+        raise QemuDied(f"the machine cannot be used any more: {what}", self.run.transcript, None, self._process.stderr)
+
+    def _misuse(self) -> ApiMisuse:
+        return ApiMisuse(f"the machine is {self.state.value}; legal now: {_LEGAL[self.state]}")
+
+    # What follows runs in the monitor's thread.
 
     def _on_event(self, name: str, data: Mapping[str, Any]) -> None:
-        if name == "SHUTDOWN" and self._state is State.RUNNING and data.get("reason") != "host-qmp-quit":
-            self._report_death(f"the guest ended the machine ({data.get('reason', 'no reason given')})")
+        assert self._monitor is not None
+        if name == "SHUTDOWN":
+            who = "the guest ended the machine" if data.get("guest") else "QEMU was ended from outside"
+            self._shutdown_reason = f"{who} ({data.get('reason', 'no reason given')})"
+            # QEMU ends right after this, and with it the console, which may still hold a better reason.
+            self._monitor.later(_SETTLE_SECONDS, self._report_death)
         elif name == "GUEST_PANICKED":
             # The panic's text is still on its way over the serial line; where its pattern is seen, that report wins.
-            Timer(_PANIC_TEXT_SECONDS, self._report_panic).start()
+            self._monitor.later(_SETTLE_SECONDS, self._report_panic)
+
+    def _on_lost(self) -> None:
+        # As a rule it closes its monitor because it ends, which the watched process tells better.
+        assert self._monitor is not None
+        self._monitor.later(_SETTLE_SECONDS, self._report_death)
 
     def _on_exit(self) -> None:
-        if self._state in (State.RUNNING, State.PAUSED):
-            assert self._process is not None
-            self._report_death(self._process.exit_reason())
+        assert self._log is not None
+        self._log.drained.wait(_DRAIN_SECONDS)  # the guest's last lines say more than the bare end
+        self._report_death()
 
     def _report_panic(self) -> None:
-        last_words = self._log.last_words if self._log is not None else ""
-        cause = Panicked(pattern="kernel panic", line="the guest's kernel reported a panic", last_words=last_words)
-        self._ending.report(cause)
+        assert self._log is not None
+        line = "the guest's kernel reported a panic"
+        self._ending.report(Panicked(pattern="kernel panic", line=line, last_words=self._log.last_words))
 
-    def _report_death(self, reason: str) -> None:
+    def _report_death(self) -> None:
+        assert self._log is not None
         assert self._process is not None
-        last_words = self._log.last_words if self._log is not None else ""
-        self._ending.report(Died(reason=reason, stderr=self._process.stderr, last_words=last_words))
+        reason = self._shutdown_reason or self._process.exit_reason(0) or "QEMU closed its monitor but still runs"
+        self._ending.report(Died(reason=reason, stderr=self._process.stderr, last_words=self._log.last_words))

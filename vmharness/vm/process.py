@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from attrs import define, frozen
@@ -17,6 +18,7 @@ from vmharness.host import proc
 from vmharness.plan.qemu_args import Channels
 
 _GRACE = 3.0
+_STDERR_TAIL = 65_536
 
 
 @frozen(kw_only=True)
@@ -26,6 +28,12 @@ class Streams:
     monitor: socket.socket
     log: socket.socket
     command: socket.socket | None
+
+    def close(self) -> None:
+        """Close those that nobody has closed yet."""
+        for stream in (self.monitor, self.log, self.command):
+            if stream is not None:
+                stream.close()
 
 
 @define
@@ -48,36 +56,46 @@ class QemuProcess:
 
     @property
     def stderr(self) -> str:
-        """What QEMU has said so far."""
-        with contextlib.suppress(OSError):
-            return self.stderr_path.read_text(errors="replace")
+        """What QEMU has said last: the final 64 KiB at most."""
+        with contextlib.suppress(OSError), self.stderr_path.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _STDERR_TAIL))
+            return file.read(_STDERR_TAIL).decode("utf-8", "replace")
         return ""
 
-    def exit_reason(self) -> str:
-        """How the process ended, in words; waits for it to be reaped."""
+    def exit_reason(self, within: float = _GRACE) -> str | None:
+        """How the process ended, in words, or None if it still runs after ``within`` seconds; it is reaped."""
         try:
-            status = self.child.wait(timeout=_GRACE)
+            status = self.child.wait(timeout=within)
         except subprocess.TimeoutExpired:
-            return "QEMU closed its monitor but still runs"
-        if status < 0:
-            return f"QEMU was killed by {signal.Signals(-status).name}"
-        return f"QEMU exited with status {status}"
+            return None
+        return f"QEMU was killed by {_signal_name(-status)}" if status < 0 else f"QEMU exited with status {status}"
 
     def end(self) -> None:
-        """TERM, KILL, wait: after this the process is gone."""
-        if self.child.poll() is None:
-            self.child.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.child.wait(timeout=_GRACE)
-        if self.child.poll() is None:
-            self.child.kill()
-        self.child.wait()
+        """TERM, KILL, wait: after this the process is gone, also when the caller is interrupted meanwhile."""
+        try:
+            if self.child.poll() is None:
+                self.child.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.child.wait(timeout=_GRACE)
+        finally:
+            self.child.kill()  # does nothing to a process that is reaped
+            self.child.wait()
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have no name
+        return f"signal {number}"
 
 
 def launch(
     arguments: Callable[[Channels], list[str]], *, command_console: bool, argv_path: Path, stderr_path: Path
 ) -> QemuProcess:
     """Start QEMU.
+
+    The kernel kills it when the calling *thread* ends, so that it never outlives us: call from a thread that lives as
+    long as the machine is wanted.
 
     :param arguments: gives the argument list for the descriptors' numbers.
     :param command_console: whether a second console is wanted.
@@ -86,33 +104,41 @@ def launch(
     :raises LaunchFailed: the program cannot be run.
     :raises HostError: QEMU is not installed.
     """
-    ours, theirs = zip(*(socket.socketpair() for _ in range(3 if command_console else 2)), strict=True)
-    try:
-        numbers = [end.fileno() for end in theirs]
-        argv = arguments(Channels(monitor=numbers[0], log=numbers[1], command=numbers[2] if command_console else None))
-        program = proc.require(argv[0]) if "/" not in argv[0] else Path(argv[0])
-        argv_path.write_text("\n".join(argv) + "\n")
-        with stderr_path.open("wb") as stderr:
-            child = subprocess.Popen(
-                [str(program), *argv[1:]],
-                stdin=subprocess.DEVNULL,
-                stdout=stderr,
-                stderr=stderr,
-                pass_fds=numbers,
-                env=proc.environment(),
-                preexec_fn=proc.die_with_parent,  # noqa: PLW1509 -- a prctl call only, safe after fork
-                # Ctrl-C in the terminal is for us: QEMU is ended by the ladder, after its evidence is safe.
-                start_new_session=True,
-            )
-    except OSError as error:
-        for end in ours:
-            end.close()
-        raise LaunchFailed(f"QEMU cannot be started: {error.strerror}", argv_path) from error
-    finally:
-        for end in theirs:
-            end.close()
-    streams = Streams(monitor=ours[0], log=ours[1], command=ours[2] if command_console else None)
+    ours: list[socket.socket] = []
+    theirs: list[socket.socket] = []
+    with ExitStack() as undo, ExitStack() as handed_over:
+        try:
+            for _ in range(3 if command_console else 2):
+                one, other = socket.socketpair()
+                ours.append(undo.enter_context(one))
+                theirs.append(handed_over.enter_context(other))
+            numbers = [end.fileno() for end in theirs]
+            command = numbers[2] if command_console else None
+            argv = arguments(Channels(monitor=numbers[0], log=numbers[1], command=command))
+            program = proc.require(argv[0]) if "/" not in argv[0] else Path(argv[0])
+            argv_path.write_text("\n".join(argv) + "\n", encoding="utf-8", errors="surrogateescape")
+            child = _spawn([str(program), *argv[1:]], numbers, stderr_path)
+        except OSError as error:
+            what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+            raise LaunchFailed(f"QEMU cannot be started: {what}", argv_path) from error
+        streams = Streams(monitor=ours[0], log=ours[1], command=ours[2] if command_console else None)
+        undo.pop_all()
     return QemuProcess(child=child, streams=streams, stderr_path=stderr_path)
+
+
+def _spawn(argv: list[str], descriptors: list[int], stderr_path: Path) -> subprocess.Popen[bytes]:
+    with stderr_path.open("wb") as stderr:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=stderr,
+            stderr=stderr,
+            pass_fds=descriptors,
+            env=proc.environment(),
+            preexec_fn=proc.die_with_parent,  # noqa: PLW1509 -- a prctl call only, safe after fork
+            # Ctrl-C in the terminal is for us: QEMU is ended by the ladder, after its evidence is safe.
+            start_new_session=True,
+        )
 
 
 def pidfd(process: QemuProcess) -> int:

@@ -1,7 +1,7 @@
 """The machine's monitor. The only door to qemu.qmp.
 
-qemu.qmp is asynchronous; its event loop runs in one thread owned by :class:`Monitor`, so that events and a lost peer are
-seen while the caller is busy elsewhere. The same loop watches the QEMU process.
+qemu.qmp is asynchronous; its event loop runs in one thread owned by :class:`Monitor`, so that events and a lost peer
+are seen while the caller is busy elsewhere. The same loop watches the QEMU process.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeVar
 
-from qemu.qmp import ExecInterruptedError, ExecuteError, QMPClient, QMPError
+from qemu.qmp import ExecInterruptedError, ExecuteError, QMPClient, QMPError, Runstate
 from qemu.qmp.protocol import ConnectError, StateError
 
-from vmharness.errors import QemuDied, QmpRefused
+from vmharness.errors import ApiMisuse, QemuDied, QmpRefused
 
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)  # what goes wrong is reported as our own errors
+
+_T = TypeVar("_T")
+_DISCONNECT_SECONDS = 2.0
 
 
 class Monitor:
@@ -34,21 +37,27 @@ class Monitor:
         self._on_event = on_event
         self._on_lost = on_lost
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="monitor", daemon=True)
+        self._closed = asyncio.Event()
+        self._thread = threading.Thread(target=self._turn, name="monitor", daemon=True)
         self._client = QMPClient("vmharness")
         self._watchers: list[asyncio.Task[None]] = []
         self._closing = False
+        self._pidfd: int | None = None
         self._thread.start()
 
     def watch(self, pidfd: int, on_exit: Callable[[], None]) -> None:
-        """Call ``on_exit`` from the monitor's thread when the process behind ``pidfd`` ends; closes ``pidfd`` then."""
+        """Call ``on_exit`` from the monitor's thread when the process behind ``pidfd``, now the monitor's, ends."""
+        self._pidfd = pidfd
 
         def ended() -> None:
-            self._loop.remove_reader(pidfd)
-            os.close(pidfd)
+            self._forget_process()
             on_exit()
 
         self._loop.call_soon_threadsafe(self._loop.add_reader, pidfd, ended)
+
+    def later(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call ``callback`` from the monitor's thread after ``seconds``, unless the monitor is closed before."""
+        self._loop.call_soon_threadsafe(self._loop.call_later, seconds, callback)
 
     def connect(self, stream: socket.socket, *, within: float) -> None:
         """Negotiate over ``stream``, which belongs to the monitor from here on.
@@ -57,10 +66,10 @@ class Monitor:
         """
         try:
             self._call(self._connect(stream), within=within)
-        except (ConnectError, QMPError, OSError) as error:
-            raise QemuDied(f"QEMU's monitor did not come up: {error}") from error
         except TimeoutError as error:
             raise QemuDied(f"QEMU's monitor did not answer within {within:.0f} s") from error
+        except (ConnectError, QMPError, OSError) as error:
+            raise QemuDied(f"QEMU's monitor did not come up: {error}") from error
 
     def execute(self, command: str, arguments: Mapping[str, Any], *, within: float) -> Any:
         """Run one command and give its return value.
@@ -72,45 +81,65 @@ class Monitor:
             return self._call(self._client.execute(command, dict(arguments)), within=within)
         except ExecuteError as error:
             raise QmpRefused(f"QEMU refused the command '{command}': {error}") from error
-        except (ExecInterruptedError, StateError, QMPError, OSError) as error:
-            raise QemuDied(f"QEMU went away during the command '{command}'") from error
         except TimeoutError as error:
             raise QemuDied(f"QEMU did not answer the command '{command}' within {within:.0f} s") from error
+        except (ExecInterruptedError, StateError, QMPError, OSError) as error:
+            raise QemuDied(f"QEMU went away during the command '{command}'") from error
 
     def close(self) -> None:
-        """End the session and its thread."""
+        """End the session and its thread; a second call does nothing."""
+        if self._closing:
+            return
         self._closing = True
-        with contextlib.suppress(Exception):  # the peer is usually gone by now; nothing is left to tell
-            self._call(self._disconnect(), within=5)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=5)
-        self._loop.close()
+        self._loop.call_soon_threadsafe(self._closed.set)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout=2 * _DISCONNECT_SECONDS)
 
-    def _call(self, work: Any, *, within: float) -> Any:
+    def _turn(self) -> None:
+        """The thread: turns the loop until the monitor is closed, then ends its tasks and closes it."""
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._session())
+
+    async def _session(self) -> None:
+        await self._closed.wait()
+        self._forget_process()
+        for watcher in self._watchers:
+            watcher.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
+        with contextlib.suppress(Exception):  # the peer is usually gone by now; nothing is left to tell
+            async with asyncio.timeout(_DISCONNECT_SECONDS):
+                await self._client.disconnect()
+
+    def _forget_process(self) -> None:
+        if self._pidfd is not None:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = None
+
+    def _call(self, work: Coroutine[Any, Any, _T], *, within: float) -> _T:
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise ApiMisuse("a callback in the monitor's thread cannot wait for the monitor; use another thread")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result(timeout=within)
-        except TimeoutError:
-            future.cancel()
+        except BaseException:
+            future.cancel()  # does nothing to one that is done
             raise
 
     async def _connect(self, stream: socket.socket) -> None:
-        stream.setblocking(False)  # noqa: FBT003 -- the socket module's own signature
+        stream.setblocking(False)
         await self._client.connect(stream)
         self._watchers = [asyncio.create_task(self._pass_events_on()), asyncio.create_task(self._notice_the_end())]
 
     async def _pass_events_on(self) -> None:
         async for event in self._client.events:
-            self._on_event(str(event["event"]), event.get("data", {}))
+            data = event.get("data")
+            self._on_event(str(event["event"]), data if isinstance(data, Mapping) else {})
 
     async def _notice_the_end(self) -> None:
-        while (await self._client.runstate_changed()).name == "RUNNING":
-            pass
+        # The present state first: it may have changed before this task ran for the first time.
+        while self._client.runstate is Runstate.RUNNING:
+            await self._client.runstate_changed()
         if not self._closing:
             self._on_lost()
-
-    async def _disconnect(self) -> None:
-        for watcher in self._watchers:
-            watcher.cancel()
-        await asyncio.gather(*self._watchers, return_exceptions=True)
-        await self._client.disconnect()
