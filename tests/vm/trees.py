@@ -1,0 +1,68 @@
+"""Image definitions of the tests, and reading finished images back with the distribution's own tools."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from ext4_reader import Reader
+
+from vmharness.flows.inspect import read_manifest
+from vmharness.host import proc
+from vmharness.model.image import Format
+
+MINIMAL = """
+[image]
+name = "minimal"
+additional-space = "8M"
+boot-size = "48M"
+
+[root]
+source = { minimal = true }
+"""
+
+SYSTEMD_BOOT = """
+[bootloader]
+install = "systemd-boot"
+kernel-parameters = ["console=ttyS0"]
+"""
+
+
+def command(argv: Sequence[str]) -> str:
+    """The part of a definition that runs a command of the target as its bootloader's installer."""
+    return f"\n[bootloader]\ninstall = {{ command = {json.dumps(argv)} }}\n"
+
+
+def shell(script: str) -> str:
+    """The part of a definition that runs a line of shell in the target as its bootloader's installer."""
+    return command(["sh", "-c", script])
+
+
+def digests(output: Path) -> dict[str, str]:
+    """The digest of every file of an output folder."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(output.iterdir())}
+
+
+def raw_disk(output: Path, folder: Path) -> Path:
+    """The image of an output folder as a raw disk; written to ``folder`` if it has another format."""
+    described = read_manifest(output)
+    file = described.file("image")
+    assert file is not None
+    if described.format is Format.RAW:
+        return output / file.name
+    disk = folder / "disk.raw"
+    form = described.format.value
+    proc.run(["qemu-img", "convert", "-f", form, "-O", "raw", output / file.name, disk], doing="converting the image")
+    return disk
+
+
+def root_of(output: Path, disk: Path) -> Reader:
+    """The root filesystem on the raw disk of an output folder."""
+    return Reader(disk, read_manifest(output).table.by_role("root").offset)
+
+
+def esp_of(output: Path) -> int:
+    """The byte at which the EFI system partition of an output folder begins."""
+    return read_manifest(output).table.by_role("esp").offset
