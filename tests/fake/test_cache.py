@@ -169,3 +169,14 @@ def test_discarded_entry_is_made_again() -> None:
     cache.discard(place)
     assert not place.exists()
     assert cache.entry("kind", "key", write(1)).is_dir()
+
+
+def test_digest_is_read_again_after_a_change(tmp_path: Path) -> None:
+    """A remembered digest is that of the file as it is now, also when size and modification time stay the same."""
+    file = tmp_path / "file"
+    file.write_bytes(b"one")
+    first = cache.remembered_digest(file)
+    times = file.stat()
+    file.write_bytes(b"two")
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert cache.remembered_digest(file) == cache.digest_of(file) != first

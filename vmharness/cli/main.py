@@ -32,6 +32,7 @@ Exit codes:
 _ACCEL = click.option(
     "--accel", type=click.Choice(["auto", "kvm", "tcg"]), default="auto", show_default=True, help="Accelerator."
 )
+_COLD = click.option("--cold", is_flag=True, help="Boot the appliance instead of resuming its saved state.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Write JSON for programs.")
 _VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Stream the guest's console.")
 
@@ -64,10 +65,18 @@ def _kernel_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder for the outputs.")
 @_ACCEL
 @_kernel_options
+@_COLD
 @_JSON
 @_VERBOSE
 def build(  # noqa: PLR0913, PLR0917 -- one parameter an option
-    definition: Path, output: Path, accel: str, kernel: Path | None, modules: Path | None, as_json: bool, verbose: bool
+    definition: Path,
+    output: Path,
+    accel: str,
+    kernel: Path | None,
+    modules: Path | None,
+    cold: bool,
+    as_json: bool,
+    verbose: bool,
 ) -> None:
     r"""Build the image of DEFINITION and its variable store.
 
@@ -81,7 +90,7 @@ def build(  # noqa: PLR0913, PLR0917 -- one parameter an option
     from vmharness.flows.build import Options, build  # noqa: PLC0415
 
     with _errors_reported(as_json=as_json), progress.sink(as_json=as_json, verbose=verbose) as emit:
-        build(definition, output, Options(accel=accel, kernel=kernel, modules=modules), emit)
+        build(definition, output, Options(accel=accel, kernel=kernel, modules=modules, resume=not cold), emit)
 
 
 @cli.command()

@@ -158,7 +158,7 @@ def find_firmware(identity: FirmwareIdentity) -> Firmware:
     :raises HostError: it is not on this host, or another version of it is.
     """
     code, template = identity.code, identity.template
-    if not code.path.is_file() or cache.digest_of(code.path) != code.sha256:
+    if not code.path.is_file() or cache.remembered_digest(code.path) != code.sha256:
         there = "has another content" if code.path.is_file() else "is not there"
         raise HostError(
             f"the image was built for the firmware {code.path}, which {there} on this host",

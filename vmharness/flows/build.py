@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
-import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from attrs import evolve, frozen
@@ -13,6 +13,7 @@ from vmharness.disk import efivars, image, partitioning, verify
 from vmharness.disk.filesystems import make_ext4
 from vmharness.errors import BuildFailed, GuestError, QemuDied, SpecError, VerificationFailed
 from vmharness.events import Emit, nobody
+from vmharness.flows.bringup import appliance_up, wake_parameters
 from vmharness.flows.outputs import Prepared, deliver
 from vmharness.flows.run import Run, recorded
 from vmharness.host import appliance, kernel, publish
@@ -29,8 +30,6 @@ from vmharness.plan.load import load
 from vmharness.plan.steps import CONTENTS_DISK, TARGET_DISK
 from vmharness.tree.contents import stage_contents
 from vmharness.tree.stage import stage
-from vmharness.vm.guest import Agent
-from vmharness.vm.machine import Machine
 
 
 @frozen(kw_only=True)
@@ -40,11 +39,13 @@ class Options:
     :param accel: ``auto``, ``kvm`` or ``tcg``.
     :param kernel: the appliance's kernel image, with ``modules``; None takes the distribution's cloud kernel.
     :param modules: its ``lib/modules/VERSION``.
+    :param resume: whether the appliance may be resumed from a saved state; otherwise it boots cold.
     """
 
     accel: str = "auto"
     kernel: Path | None = None
     modules: Path | None = None
+    resume: bool = True
 
 
 def build(definition: Path, output: Path, options: Options | None = None, emit: Emit = nobody) -> manifest.Manifest:
@@ -117,7 +118,9 @@ def prepare(spec: ImageSpec, options: Options, run: Run) -> Prepared:
         kernel=DirectKernel(image=guest.kernel.image, initrd=guest.initramfs, command_line=appliance.KERNEL_PARAMETERS),
     )
     run.directory.plan.write_text(planning.to_json(plan))
-    return Prepared(plan=plan, seed=seed, facts=facts, tree=tree, contents=contents, appliance=guest)
+    return Prepared(
+        plan=plan, seed=seed, facts=facts, tree=tree, contents=contents, appliance=guest, resume=options.resume
+    )
 
 
 def create(prepared: Prepared, run: Run) -> None:
@@ -141,32 +144,29 @@ def work(prepared: Prepared, run: Run) -> None:
     plan = prepared.plan
     spec = evolve(plan.machine, variables=run.directory.variables)
     try:
-        with Machine(spec, run.directory, on_line=lambda line: run.say(line, "console")) as machine:
-            with run.part("boot the appliance"):
-                machine.start()
-                agent = Agent(machine.command, run.directory.nonce)
-                agent.greet(within=plan.boot_deadline)
-                set_clock(agent, plan)
-                machine.plug(Disk(name=TARGET_DISK, path=run.directory.disk))
+        with ExitStack() as stack:
+            with run.part("start the appliance"):
+                up = stack.enter_context(
+                    appliance_up(spec, prepared.appliance.identity, plan.boot_deadline, run, resume=prepared.resume)
+                )
+                # What deterministic builds draw at random must be the same in each: the state's own numbers.
+                seed = "" if plan.spec.deterministic.enabled else secrets.token_hex(32)
+                up.agent.run("wake", wake_parameters(seed), within=plan.boot_deadline)
+                up.machine.plug(Disk(name=TARGET_DISK, path=run.directory.disk))
                 if prepared.contents is not None:
-                    machine.plug(Disk(name=CONTENTS_DISK, path=prepared.contents.archive, read_only=True))
+                    up.machine.plug(Disk(name=CONTENTS_DISK, path=prepared.contents.archive, read_only=True))
             for step in plan.steps:
                 with run.part(step.name):
-                    agent.run(
+                    up.agent.run(
                         step.script,
                         step.parameters,
                         within=step.deadline,
                         on_output=lambda stream, line: run.say(line, stream),
                     )
             with run.part("switch the appliance off"):
-                machine.off()
+                up.machine.off()
     except (GuestError, QemuDied) as error:
         raise _failed(error, run) from error
-
-
-def set_clock(agent: Agent, plan: planning.Plan) -> None:
-    """Set the guest's clock: files that installers write carry the time of the build."""
-    agent.run("set-clock", {"NOW": str(int(time.time()))}, within=plan.boot_deadline)
 
 
 def check(prepared: Prepared, run: Run) -> None:

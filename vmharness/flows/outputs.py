@@ -36,6 +36,7 @@ class Prepared:
     tree: StagedTree
     contents: StagedContents | None
     appliance: Appliance
+    resume: bool
 
 
 def deliver(prepared: Prepared, output: Path, run: Run) -> manifest.Manifest:

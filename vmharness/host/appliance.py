@@ -53,7 +53,7 @@ def make(kernel: Kernel) -> Appliance:
         digest.update(f"{name}\0{mode:o}\0{len(data)}\0".encode() + data)
     identity = digest.hexdigest()[:32]
     folder = cache.entry("appliance", identity, lambda place: _write(members, place / "initramfs.cpio"))
-    kernel_digest = cache.digest_of(kernel.image)[:16]
+    kernel_digest = cache.remembered_digest(kernel.image)[:16]
     return Appliance(kernel=kernel, initramfs=folder / "initramfs.cpio", identity=f"{identity}-{kernel_digest}")
 
 

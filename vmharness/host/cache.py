@@ -75,6 +75,20 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def remembered_digest(path: Path) -> str:
+    """SHA-256 of a file, read again only when the file has changed: its size, inode, or one of its times.
+
+    A time can be set back, but the inode's change time cannot.
+    """
+    status = path.stat()
+    identity = [str(path.absolute()), status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns]
+
+    def make(folder: Path) -> None:
+        (folder / "sha256").write_text(digest_of(path))
+
+    return (entry("digest", key_of(identity), make) / "sha256").read_text()
+
+
 def entry(kind: str, key: str, make: Callable[[Path], None]) -> Path:
     """The folder of the entry ``kind``/``key``; made by ``make(empty folder)`` if it is not there.
 

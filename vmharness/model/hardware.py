@@ -82,6 +82,10 @@ class MachineSpec:
     :param kernel: direct kernel, or None to boot from a disk.
     :param disks: disks present from the start.
     :param root_ports: empty PCI Express ports for disks that are plugged later.
+    :param memory_file: file that holds the guest's memory, so that its state can be saved and resumed; None keeps the
+        memory to the process.
+    :param memory_shared: whether what the guest writes to its memory goes to ``memory_file`` (while a state is made) or
+        stays private (when it is resumed, so that many machines share one file).
     :param command_console: whether the machine has a second console for the appliance's agent.
     """
 
@@ -94,4 +98,6 @@ class MachineSpec:
     kernel: DirectKernel | None = None
     disks: tuple[Disk, ...] = field(default=())
     root_ports: int = 0
+    memory_file: Path | None = None
+    memory_shared: bool = False
     command_console: bool = False

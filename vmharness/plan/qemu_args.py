@@ -31,6 +31,7 @@ def argv(program: str, machine: MachineSpec, channels: Channels) -> list[str]:
     return [
         program,
         *_base(machine),
+        *_memory(machine),
         *_channels(channels),
         *_firmware(machine),
         *_kernel(machine),
@@ -76,6 +77,8 @@ def _base(machine: MachineSpec) -> list[str]:
     board = "q35,smm=on" if smm else "q35,smm=off"
     if machine.firmware is not None:
         board += ",pflash0=firmware-code,pflash1=firmware-variables"
+    if machine.memory_file is not None:
+        board += ",memory-backend=memory"
     cpu = "host" if machine.accelerator is Accelerator.KVM else machine.cpu
     return [
         "-name", "vmharness",
@@ -94,6 +97,19 @@ def _base(machine: MachineSpec) -> list[str]:
         "-object", _json({"qom-type": "rng-random", "id": "entropy", "filename": "/dev/urandom"}),
         "-device", _json({"driver": "virtio-rng-pci", "rng": "entropy"}),
     ]  # fmt: skip
+
+
+def _memory(machine: MachineSpec) -> list[str]:
+    if machine.memory_file is None:
+        return []
+    backend = {
+        "qom-type": "memory-backend-file",
+        "id": "memory",
+        "size": machine.memory,
+        "mem-path": str(machine.memory_file),
+        "share": machine.memory_shared,
+    }
+    return ["-object", _json(backend)]
 
 
 def _channels(channels: Channels) -> list[str]:

@@ -66,8 +66,8 @@ def stage(kernel: Kernel, *, systemd_boot: bool) -> StagedTree:
     scripts = data_directory("guest-scripts") / "minimal"
     facts = {
         "format": _FORMAT,
-        "kernel": cache.digest_of(kernel.image),
-        "busybox": cache.digest_of(proc.require("busybox")),
+        "kernel": cache.remembered_digest(kernel.image),
+        "busybox": cache.remembered_digest(proc.require("busybox")),
         "scripts": [cache.digest_of(path) for path in sorted(scripts.iterdir())],
         "files": _FILES,
         "systemd-boot": str(boot_packages),

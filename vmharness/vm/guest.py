@@ -58,9 +58,18 @@ class Agent:
         :param within: seconds.
         :raises Unreachable: the guest died or did not come up in time.
         """
-        wait = _Wait(waiting_for="answer of the appliance's agent", within=within)
+        self.await_agent(within=within)
+        self.open_session(within=within)
+
+    def await_agent(self, *, within: float) -> None:
+        """Wait until the agent of a guest that is starting says that it is there; it waits for its session then."""
+        wait = _Wait(waiting_for="the appliance's agent", within=within)
         while self._line(wait).strip() != "vmharness agent 1":
             pass
+
+    def open_session(self, *, within: float) -> None:
+        """Hand the nonce to an agent that waits for its session, in a guest that has just started or was resumed."""
+        wait = _Wait(waiting_for="answer of the appliance's agent", within=within)
         self._console.send(f"session {self._nonce}\n".encode())
         while self._line(wait) != f"{self._nonce} 0 hello":
             pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from enum import Enum
+from pathlib import Path
 from socket import socket
 from types import TracebackType
 from typing import Any, Self
@@ -14,6 +15,7 @@ from vmharness.host.rundir import RunDirectory
 from vmharness.model.hardware import Disk, MachineSpec
 from vmharness.model.outcome import Died, Panicked, describe
 from vmharness.plan import qemu_args
+from vmharness.vm import snapshots
 from vmharness.vm.console import Console
 from vmharness.vm.ending import Ending
 from vmharness.vm.lines import DEATHS, DeathPattern
@@ -38,7 +40,7 @@ class State(Enum):
 
 _LEGAL = {
     State.NEW: "start(), close()",
-    State.RUNNING: "qmp(), plug(), off(), close()",
+    State.RUNNING: "qmp(), plug(), save(), off(), close()",
     State.PAUSED: "qmp(), plug(), off(), close()",
     State.OFF: "close()",
     State.GONE: "close()",
@@ -82,6 +84,7 @@ class Machine:
         self._log: Console | None = None
         self._command: Console | None = None
         self._shutdown_reason: str | None = None
+        self._migration = snapshots.Migration()
 
     def __enter__(self) -> Self:
         return self
@@ -120,22 +123,25 @@ class Machine:
         """Call ``listener``, from another thread, once the machine has ended by itself. It must return soon."""
         self._ending.subscribe(listener)
 
-    def start(self) -> None:
+    def start(self, *, resume: Path | None = None) -> None:
         """Start QEMU and let the guest run; both consoles are drained from before its first instruction.
 
         Call from a thread that lives as long as the machine: the kernel kills QEMU when that thread ends.
 
+        :param resume: file with the state of the devices that :meth:`save` wrote; the guest goes on where it was saved,
+            with the memory in ``spec.memory_file``. The variable store's file is overwritten with the saved one.
         :raises LaunchFailed: QEMU ended before its monitor was up. The state is ``OFF`` after any error.
         :raises QemuError: it ended, or refused, right after that.
         """
         self._require(State.NEW)
         self._state = State.OFF  # until it runs: a start that fails cannot be repeated
-        with ExitStack() as undo:
+        with ExitStack() as undo, snapshots.opened(resume) as saved:
             process = self._process = launch(
-                lambda channels: [*qemu_args.argv(self._program, self.spec, channels), "-S"],
+                lambda channels: [*qemu_args.argv(self._program, self.spec, channels), "-S", *snapshots.argv(saved)],
                 command_console=self.spec.command_console,
                 argv_path=self.run.qemu_argv,
                 stderr_path=self.run.qemu_stderr,
+                inherit=() if saved is None else (saved,),
             )
             undo.callback(process.streams.close)
             undo.callback(process.end)
@@ -149,6 +155,8 @@ class Machine:
             undo.callback(self._ending.seal)
             self._monitor.watch(pidfd(process), self._on_exit)
             self._connect(self._monitor, process)
+            if saved is not None:
+                snapshots.load(self._monitor, self._migration, saved)
             self._monitor.execute("cont", {}, within=_MONITOR_SECONDS)
             self._state = State.RUNNING
             self._resources = undo.pop_all()
@@ -184,6 +192,21 @@ class Machine:
             self.qmp("blockdev-del", node_name=disk.name)
             raise
         del self._free_ports[0]
+
+    def save(self, devices: Path) -> None:
+        """Pause the guest and write the state of its devices to a new file; its memory is in ``spec.memory_file``.
+
+        The state is ``PAUSED`` afterwards. A machine that was started from the two files goes on from here.
+
+        :raises QemuError: QEMU cannot save it, such as for want of space.
+        """
+        self._require(State.RUNNING)
+        if self.spec.memory_file is None or not self.spec.memory_shared:
+            raise ApiMisuse("only a machine with a shared memory file can be saved")
+        assert self._monitor is not None
+        self.qmp("stop")
+        self._state = State.PAUSED
+        snapshots.save(self._monitor, self._migration, devices)
 
     def off(self, *, within: float = _MONITOR_SECONDS) -> None:
         """Switch the machine off from outside, with everything that the guest has written on the disks' files.
@@ -254,7 +277,9 @@ class Machine:
 
     def _on_event(self, name: str, data: Mapping[str, Any]) -> None:
         assert self._monitor is not None
-        if name == "SHUTDOWN":
+        if name == "MIGRATION":
+            self._migration.pass_on(str(data["status"]))
+        elif name == "SHUTDOWN":
             who = "the guest ended the machine" if data.get("guest") else "QEMU was ended from outside"
             self._shutdown_reason = f"{who} ({data.get('reason', 'no reason given')})"
             # QEMU ends right after this, and with it the console, which may still hold a better reason.

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -90,7 +90,12 @@ def _signal_name(number: int) -> str:
 
 
 def launch(
-    arguments: Callable[[Channels], list[str]], *, command_console: bool, argv_path: Path, stderr_path: Path
+    arguments: Callable[[Channels], list[str]],
+    *,
+    command_console: bool,
+    argv_path: Path,
+    stderr_path: Path,
+    inherit: Sequence[int] = (),
 ) -> QemuProcess:
     """Start QEMU.
 
@@ -101,6 +106,7 @@ def launch(
     :param command_console: whether a second console is wanted.
     :param argv_path: file that gets the arguments, one a line.
     :param stderr_path: file that gets QEMU's standard error.
+    :param inherit: more descriptors that QEMU gets, under the same numbers; they stay the caller's.
     :raises LaunchFailed: the program cannot be run.
     :raises HostError: QEMU is not installed.
     """
@@ -117,7 +123,7 @@ def launch(
             argv = arguments(Channels(monitor=numbers[0], log=numbers[1], command=command))
             program = proc.require(argv[0]) if "/" not in argv[0] else Path(argv[0])
             argv_path.write_text("\n".join(argv) + "\n", encoding="utf-8", errors="surrogateescape")
-            child = _spawn([str(program), *argv[1:]], numbers, stderr_path)
+            child = _spawn([str(program), *argv[1:]], [*numbers, *inherit], stderr_path)
         except OSError as error:
             what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
             raise LaunchFailed(f"QEMU cannot be started: {what}", argv_path) from error

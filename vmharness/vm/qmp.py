@@ -86,6 +86,14 @@ class Monitor:
         except (ExecInterruptedError, StateError, QMPError, OSError) as error:
             raise QemuDied(f"QEMU went away during the command '{command}'") from error
 
+    def lend(self, name: str, descriptor: int, *, within: float) -> None:
+        """Give QEMU a copy of an open file, which commands then call ``fd:NAME``.
+
+        :raises: as :meth:`execute`.
+        """
+        self._call(self._send(descriptor), within=within)
+        self.execute("getfd", {"fdname": name}, within=within)
+
     def close(self) -> None:
         """End the session and its thread; a second call does nothing."""
         if self._closing:
@@ -131,6 +139,9 @@ class Monitor:
         stream.setblocking(False)
         await self._client.connect(stream)
         self._watchers = [asyncio.create_task(self._pass_events_on()), asyncio.create_task(self._notice_the_end())]
+
+    async def _send(self, descriptor: int) -> None:
+        self._client.send_fd_scm(descriptor)
 
     async def _pass_events_on(self) -> None:
         async for event in self._client.events:
