@@ -75,15 +75,22 @@ class Reader:
 
     def header(self, key: str) -> int:
         """A number of the superblock, by dumpe2fs's name of it."""
+        return int(self._header(key))
+
+    def features(self) -> set[str]:
+        """The filesystem's features."""
+        return set(self._header("Filesystem features").split())
+
+    def _header(self, key: str) -> str:
         text = subprocess.run(
             ["/sbin/dumpe2fs", "-h", f"{self._disk.name}?offset={self._offset}"],
             cwd=self._disk.parent,
             capture_output=True,
             check=True,
         ).stdout.decode("utf-8", "replace")
-        match = re.search(rf"^{re.escape(key)}:\s+(\d+)$", text, re.MULTILINE)
+        match = re.search(rf"^{re.escape(key)}:\s+(.+)$", text, re.MULTILINE)
         assert match is not None, text
-        return int(match[1])
+        return match[1]
 
     def _names(self, number: int) -> list[tuple[int, bytes, str]]:
         """Inode, name and announced type of each entry of a directory."""

@@ -342,3 +342,15 @@ def test_too_small_a_filesystem_is_an_error(tmp_path: Path) -> None:
     ext4 = Ext4(label="root", uuid=UUID(int=7), hash_seed=UUID(int=8), size=8 * MIB, inodes=64)
     with pytest.raises(HostError, match="making the root filesystem"):
         filesystems.make_ext4(disk, OFFSET, ext4, tree)
+
+
+def test_the_hosts_configuration_does_not_leak_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features are those that GRUB 2.06 and kernel 6.1 read, whatever the host's mke2fs.conf says."""
+    (tmp_path / "host.conf").write_text("[defaults]\nbase_features = metadata_csum_seed\n")
+    monkeypatch.setenv("MKE2FS_CONFIG", str(tmp_path / "host.conf"))
+    (tmp_path / "source").mkdir()
+    reader = make(tmp_path, stage_directory(DirectorySource(path=tmp_path / "source"), origin="t.toml"))
+    assert reader.features() == {
+        *("has_journal", "ext_attr", "resize_inode", "dir_index", "filetype", "extent", "64bit", "flex_bg"),
+        *("sparse_super", "large_file", "huge_file", "dir_nlink", "extra_isize", "metadata_csum"),
+    }

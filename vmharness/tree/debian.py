@@ -150,7 +150,7 @@ def _lists_digest() -> str:
 
 def _hint(text: str) -> str | None:
     """What helps against mmdebstrap's commonest failures."""
-    if "unshare" in text or "subuid" in text or "newuidmap" in text:
+    if any(word in text for word in ("pick chroot mode", "unshare", "subuid", "newuidmap")):
         return (
             "mmdebstrap needs root, or an ordinary user with subordinate ids: install uidmap and see that /etc/subuid "
             "and /etc/subgid have a line for you"

@@ -23,6 +23,7 @@ _TYPES = {
 _EARLIEST, _LATEST = -(1 << 31), (1 << 34) - (1 << 31) - 1
 _SECOND = 1_000_000_000
 _LAST_ID = (1 << 32) - 2
+_LAST_MAJOR, _LAST_MINOR = (1 << 12) - 1, (1 << 20) - 1
 
 
 def raw(text: str) -> bytes:
@@ -62,6 +63,8 @@ def metadata_of(info: tarfile.TarInfo) -> Metadata:
     for what, number in (("user", info.uid), ("group", info.gid)):
         if not 0 <= number <= _LAST_ID:
             raise ValueError(f"has the {what} id {number}; allowed are 0 to {_LAST_ID}")
+    if (info.ischr() or info.isblk()) and not (0 <= info.devmajor <= _LAST_MAJOR and 0 <= info.devminor <= _LAST_MINOR):
+        raise ValueError(f"has the device number {info.devmajor}:{info.devminor}, which Linux does not have")
     headers = info.pax_headers
     mtime = _nanoseconds(headers.get("mtime", str(int(info.mtime))))
     return Metadata(

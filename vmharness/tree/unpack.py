@@ -6,6 +6,7 @@ archive, and follows links; the one here does not.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tarfile
@@ -56,6 +57,10 @@ def unpack(stream: Stream, data: Path, database: Path, *, leave_out: frozenset[b
                 raise Damaged(f"ends within the member {shown(raw(info.name))}") from None
             except ValueError as error:
                 raise Refused(f"the member {shown(raw(info.name))} {error}") from error
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG:
+                    raise
+                raise Refused(f"the member {shown(raw(info.name))} has a name or target that is too long") from error
 
 
 class _Headers(tarfile.TarFile):
