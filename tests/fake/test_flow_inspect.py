@@ -32,6 +32,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = Manifest(
         vmharness="0.1",
         name="debian",
+        inputs="0" * 32,
         definition=SourceFile(path=Path("/d/debian.toml"), sha256="0" * 64),
         seed="debian",
         format=Format.QCOW2,

@@ -27,6 +27,7 @@ FILE = SourceFile(path=Path("/f w/x.fd"), sha256="00")
 MANIFEST = Manifest(
     vmharness="0.1",
     name="debian",
+    inputs="0" * 32,
     definition=FILE,
     seed="debian",
     format=Format.QCOW2,

@@ -33,6 +33,7 @@ _ACCEL = click.option(
     "--accel", type=click.Choice(["auto", "kvm", "tcg"]), default="auto", show_default=True, help="Accelerator."
 )
 _COLD = click.option("--cold", is_flag=True, help="Boot the appliance instead of resuming its saved state.")
+_REBUILD = click.option("--rebuild", is_flag=True, help="Build although the same image is there already.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Write JSON for programs.")
 _VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Stream the guest's console.")
 
@@ -66,6 +67,7 @@ def _kernel_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @_ACCEL
 @_kernel_options
 @_COLD
+@_REBUILD
 @_JSON
 @_VERBOSE
 def build(  # noqa: PLR0913, PLR0917 -- one parameter an option
@@ -75,6 +77,7 @@ def build(  # noqa: PLR0913, PLR0917 -- one parameter an option
     kernel: Path | None,
     modules: Path | None,
     cold: bool,
+    rebuild: bool,
     as_json: bool,
     verbose: bool,
 ) -> None:
@@ -90,7 +93,12 @@ def build(  # noqa: PLR0913, PLR0917 -- one parameter an option
     from vmharness.flows.build import Options, build  # noqa: PLC0415
 
     with _errors_reported(as_json=as_json), progress.sink(as_json=as_json, verbose=verbose) as emit:
-        build(definition, output, Options(accel=accel, kernel=kernel, modules=modules, resume=not cold), emit)
+        build(
+            definition,
+            output,
+            Options(accel=accel, kernel=kernel, modules=modules, resume=not cold, rebuild=rebuild),
+            emit,
+        )
 
 
 @cli.command()

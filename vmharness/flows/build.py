@@ -13,6 +13,7 @@ from vmharness.disk import efivars, image, partitioning, verify
 from vmharness.disk.filesystems import make_ext4
 from vmharness.errors import BuildFailed, GuestError, QemuDied, SpecError, VerificationFailed
 from vmharness.events import Emit, nobody
+from vmharness.flows import uptodate
 from vmharness.flows.bringup import appliance_up, wake_parameters
 from vmharness.flows.outputs import Prepared, deliver
 from vmharness.flows.run import Run, recorded
@@ -40,12 +41,14 @@ class Options:
     :param kernel: the appliance's kernel image, with ``modules``; None takes the distribution's cloud kernel.
     :param modules: its ``lib/modules/VERSION``.
     :param resume: whether the appliance may be resumed from a saved state; otherwise it boots cold.
+    :param rebuild: whether to build although the same image is there already.
     """
 
     accel: str = "auto"
     kernel: Path | None = None
     modules: Path | None = None
     resume: bool = True
+    rebuild: bool = False
 
 
 def build(definition: Path, output: Path, options: Options | None = None, emit: Emit = nobody) -> manifest.Manifest:
@@ -60,14 +63,29 @@ def build(definition: Path, output: Path, options: Options | None = None, emit: 
     :raises QemuError: QEMU did not start.
     :raises BuildFailed: a step or the verification failed; the run directory is kept.
     """
+    options = options or Options()
     publish.require_publishable(output)
     spec = read_definition(definition)
     with recorded("build", spec.name, emit) as run:
-        prepared = prepare(spec, options or Options(), run)
-        create(prepared, run)
-        work(prepared, run)
-        check(prepared, run)
-        return deliver(prepared, output, run)
+        prepared = prepare(spec, options, run)
+        inputs = uptodate.inputs_of(prepared)
+        done = None if options.rebuild else _done_before(output, inputs, run)
+        if done is None:
+            create(prepared, run)
+            work(prepared, run)
+            check(prepared, run)
+            done = deliver(prepared, output, inputs, run)
+        uptodate.remember(output, inputs)
+        return done
+
+
+def _done_before(output: Path, inputs: str, run: Run) -> manifest.Manifest | None:
+    """What an earlier build made from the same inputs, in place at ``output``; None if there is nothing such."""
+    there = uptodate.current(output, inputs)
+    if there is not None:
+        run.note(f"up to date: {output}")
+        return there
+    return uptodate.copied(inputs, output, run)
 
 
 def plan(definition: Path, options: Options | None = None, emit: Emit = nobody) -> str:

@@ -39,8 +39,11 @@ class Prepared:
     resume: bool
 
 
-def deliver(prepared: Prepared, output: Path, run: Run) -> manifest.Manifest:
-    """Convert, digest, and publish as one folder in one rename."""
+def deliver(prepared: Prepared, output: Path, inputs: str, run: Run) -> manifest.Manifest:
+    """Convert, digest, and publish as one folder in one rename.
+
+    :param inputs: content id of the build, for the manifest.
+    """
     plan = prepared.plan
     name = plan.spec.name + EXTENSIONS[plan.spec.format]
     with publish.published(output) as folder:
@@ -53,13 +56,13 @@ def deliver(prepared: Prepared, output: Path, run: Run) -> manifest.Manifest:
             _copy_synced(run.directory.variables, folder / VARIABLES_NAME)
         with run.part("write the manifest"):
             files = tuple(_output_file(role, folder / file) for role, file in sorted(names.items()))
-            made = _manifest(prepared, files, run)
+            made = _manifest(prepared, files, inputs, run)
             _write_synced(folder / manifest.MANIFEST_NAME, manifest.to_json(made))
     run.emit(Published(directory=output.absolute(), files=(*names.values(), manifest.MANIFEST_NAME)))
     return made
 
 
-def _manifest(prepared: Prepared, files: tuple[manifest.OutputFile, ...], run: Run) -> manifest.Manifest:
+def _manifest(prepared: Prepared, files: tuple[manifest.OutputFile, ...], inputs: str, run: Run) -> manifest.Manifest:
     plan, spec = prepared.plan, prepared.plan.spec
     store = efivars.read_store(run.directory.variables) if spec.efi.touch_variables else None
     variables = tuple(decode(variable) for variable in store.variables) if store is not None else None
@@ -67,6 +70,7 @@ def _manifest(prepared: Prepared, files: tuple[manifest.OutputFile, ...], run: R
     return manifest.Manifest(
         vmharness=__version__,
         name=spec.name,
+        inputs=inputs,
         definition=_source_file(spec.origin),
         seed=prepared.seed,
         format=spec.format,

@@ -135,9 +135,10 @@ def discard(place: Path) -> None:
     held = _in_use.pop(place, None)
     if held is not None:
         os.close(held)
-    with _alone(place) as free:
-        if free:
-            _remove_folder(place)
+    if place.is_dir():
+        with _alone(place) as free:
+            if free:
+                _remove_folder(place)
 
 
 def entries() -> list[Entry]:

@@ -37,8 +37,8 @@ def require_publishable(output: Path) -> None:
 def published(output: Path) -> Iterator[Path]:
     """A fresh folder beside ``output`` that takes its place, in one rename, when the block ends well.
 
-    The caller syncs what it writes. An earlier output stays complete until the very moment of the exchange; when the
-    block fails, nothing of it is left.
+    The caller syncs what it writes; where it leaves no manifest, nothing is published. An earlier output stays complete
+    until the very moment of the exchange; when the block fails, nothing of the new one is left.
 
     :raises HostError: the folder cannot be written.
     """
@@ -51,6 +51,8 @@ def published(output: Path) -> Iterator[Path]:
         raise HostError(f"cannot write to {output.parent}: {error.strerror}") from error
     try:
         yield aside
+        if not (aside / _MARK).is_file():
+            return  # the caller thought better of it
         _sync_folder(aside)
         if output.exists():
             _exchange(aside, output)

@@ -69,6 +69,7 @@ class Manifest:
     :param schema: version of this format.
     :param vmharness: version of the program.
     :param name: the image's name.
+    :param inputs: content id of everything that decided what was built.
     :param definition: the image definition.
     :param seed: what the identifiers were derived from.
     :param table: the partition table.
@@ -86,6 +87,7 @@ class Manifest:
     schema: int = SCHEMA
     vmharness: str
     name: str
+    inputs: str
     definition: SourceFile
     seed: str
     format: Format
