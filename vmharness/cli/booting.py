@@ -13,9 +13,9 @@ from pathlib import Path
 
 import click
 
-from vmharness.cli.progress import Plain
+from vmharness.cli.progress import Plain, run_directory_named
 from vmharness.errors import SpecError
-from vmharness.events import Event, MilestoneReached, Note, StepOutput
+from vmharness.events import Event, MilestoneReached, Note, StepOutput, fan_out
 from vmharness.flows.boot import BootOptions, BootReport, attach, boot
 from vmharness.model.outcome import Panicked, Reached, describe
 from vmharness.model.sizes import parse_size
@@ -33,12 +33,12 @@ def run(  # noqa: PLR0913 -- one parameter an option
         size = parse_size(memory)
     except ValueError as error:
         raise SpecError(str(error), origin="<command line>", key="--memory") from error
-    if until is None:
-        options = BootOptions(until=None, accel=accel, memory=size)
-        attach(output, options, _connect, _show_notes)
-        return 0
     options = BootOptions(until=until, accel=accel, memory=size, seconds=seconds)
-    report = boot(output, options, (lambda _event: None) if as_json else _show_boot)
+    with run_directory_named() as remember:
+        if until is None:
+            attach(output, options, _connect, fan_out(remember, _show_notes))
+            return 0
+        report = boot(output, options, remember if as_json else fan_out(remember, _show_boot))
     if as_json:
         click.echo(json.dumps(_data(report), indent=2))
     else:

@@ -37,15 +37,9 @@ _NAME_WIDTH = 46
 def sink(*, as_json: bool, verbose: bool) -> Iterator[Emit]:
     """The sink that suits standard output: JSON lines, a live list on a terminal, plain lines otherwise.
 
-    It remembers the run directory and names it when the run is interrupted.
+    It names the run directory when the run is interrupted.
     """
-    started: list[RunStarted] = []
-
-    def remember(event: Event) -> None:
-        if isinstance(event, RunStarted):
-            started.append(event)
-
-    try:
+    with run_directory_named("nothing was published; ") as remember:
         if as_json:
             yield fan_out(remember, lambda event: click.echo(to_json(event)))
         elif sys.stderr.isatty() and not verbose:
@@ -53,9 +47,22 @@ def sink(*, as_json: bool, verbose: bool) -> Iterator[Emit]:
                 yield fan_out(remember, emit)
         else:
             yield fan_out(remember, Plain(verbose=verbose))
+
+
+@contextmanager
+def run_directory_named(words: str = "") -> Iterator[Emit]:
+    """A sink that remembers the run directory and names it, after ``words``, when the run is interrupted."""
+    started: list[RunStarted] = []
+
+    def remember(event: Event) -> None:
+        if isinstance(event, RunStarted):
+            started.append(event)
+
+    try:
+        yield remember
     except KeyboardInterrupt:
         for event in started:
-            click.echo(f"vmharness: nothing was published; the run directory is {event.run_directory}", err=True)
+            click.echo(f"vmharness: {words}the run directory is {event.run_directory}", err=True)
         raise
 
 

@@ -82,14 +82,16 @@ def boot(output: Path, options: BootOptions, emit: Emit = nobody) -> BootReport:
         run.note(f"accelerator: {verdict.reason}")
         spec = machine_spec(output, made, verdict, options, run)
         within = options.seconds or BOOT_SECONDS * verdict.accelerator.time_scale
-        with (
-            run.part("boot"),
-            Machine(spec, run.directory, on_line=lambda line: run.say(line, "console")) as machine,
-        ):
-            started = time.monotonic()
-            machine.start()
-            outcome, milestones = _reach(machine, target, started, within, run)
-        (run.directory.path / OVERLAY_NAME).unlink()  # the transcript stays, as evidence; the writes are nobody's
+        try:
+            with (
+                run.part("boot"),
+                Machine(spec, run.directory, on_line=lambda line: run.say(line, "console")) as machine,
+            ):
+                started = time.monotonic()
+                machine.start()
+                outcome, milestones = _reach(machine, target, started, within, run)
+        finally:
+            (run.directory.path / OVERLAY_NAME).unlink()  # the transcript stays, as evidence; the writes are nobody's
         return _report(run, outcome, milestones, verdict)
 
 
