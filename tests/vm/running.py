@@ -118,8 +118,8 @@ class Workplace:
         return Done(status=done.returncode, stdout=done.stdout, stderr=done.stderr, seconds=seconds)
 
     def build(self, definition: str, *options: str | Path, output: str = "out") -> Path:
-        """Build an image, which must succeed; gives the output folder."""
-        done = self.run("build", self.define(definition), "-o", self.folder / output, *options)
+        """Build an image, anew whatever is there already, which must succeed; gives the output folder."""
+        done = self.run("build", self.define(definition), "-o", self.folder / output, "--rebuild", *options)
         assert done.status == 0, done.stderr
         return self.folder / output
 
@@ -158,7 +158,8 @@ class Workplace:
 
     def guests(self) -> list[int]:
         """The machines (QEMU processes) of this workplace's runs."""
-        return [pid for pid, argv in _processes() if "qemu" in argv[0] and any(str(self.runs) in part for part in argv)]
+        marks = os.fsencode(f"VMHARNESS_RUNS={self.runs}")
+        return [pid for pid, variables in _processes("qemu-system") if marks in variables]
 
     def wait_for_guest(self) -> int:
         """The one machine of this workplace, as soon as there is one."""
@@ -188,12 +189,13 @@ class Workplace:
         return {**os.environ, "VMHARNESS_RUNS": str(self.runs), **self.environment}
 
 
-def _processes() -> Iterator[tuple[int, Sequence[str]]]:
-    """Every process that this user can see, with its arguments; those that have ended are not counted."""
+def _processes(program: str) -> Iterator[tuple[int, Sequence[bytes]]]:
+    """Every process of a program that this user may look at, with its environment; ended ones are not counted."""
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            argv = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:  # it has just ended
+            name = (entry / "cmdline").read_bytes().split(b"\0")[0]
+            variables = (entry / "environ").read_bytes().split(b"\0")
+        except OSError:  # it has just ended, or is another user's
             continue
-        if argv[0]:
-            yield int(entry.name), [os.fsdecode(part) for part in argv]
+        if program in os.fsdecode(name):
+            yield int(entry.name), variables
