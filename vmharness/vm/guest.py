@@ -63,7 +63,7 @@ class Agent:
 
     def await_agent(self, *, within: float) -> None:
         """Wait until the agent of a guest that is starting says that it is there; it waits for its session then."""
-        wait = _Wait(waiting_for="the appliance's agent", within=within)
+        wait = _Wait(waiting_for="sign of the appliance's agent", within=within)
         while self._line(wait).strip() != "vmharness agent 1":
             pass
 

@@ -85,6 +85,7 @@ class Machine:
         self._command: Console | None = None
         self._shutdown_reason: str | None = None
         self._migration = snapshots.Migration()
+        self._ending.subscribe(self._migration.end)
 
     def __enter__(self) -> Self:
         return self

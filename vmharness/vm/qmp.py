@@ -70,6 +70,8 @@ class Monitor:
             raise QemuDied(f"QEMU's monitor did not answer within {within:.0f} s") from error
         except (ConnectError, QMPError, OSError) as error:
             raise QemuDied(f"QEMU's monitor did not come up: {error}") from error
+        except AssertionError as error:  # qemu.qmp's own, when the peer leaves right after the negotiation
+            raise QemuDied("QEMU's monitor did not come up: it was closed at once") from error
 
     def execute(self, command: str, arguments: Mapping[str, Any], *, within: float) -> Any:
         """Run one command and give its return value.

@@ -20,6 +20,7 @@ from vmharness.vm.qmp import Monitor
 _SECONDS = 60.0
 _CAPABILITIES = [{"capability": "x-ignore-shared", "state": True}, {"capability": "events", "state": True}]
 _NAME = "state"
+_ENDED = "ended"
 
 
 class Migration:
@@ -31,6 +32,10 @@ class Migration:
     def pass_on(self, status: str) -> None:
         """Take an event's status, from the monitor's thread."""
         self._states.put(status)
+
+    def end(self) -> None:
+        """The machine has ended: nothing more will be said."""
+        self._states.put(_ENDED)
 
     def wait(self, what: str) -> None:
         """Wait until the transfer has ended.
@@ -45,7 +50,9 @@ class Migration:
                 status = self._states.get(timeout=_SECONDS)
             except queue.Empty:
                 raise QemuDied(f"{what}: QEMU did not end it within {_SECONDS:.0f} s") from None
-            if status in ("failed", "cancelled"):
+            if status == _ENDED:
+                raise QemuDied(f"{what}: QEMU went away")
+            if status in {"failed", "cancelled"}:
                 raise QmpRefused(f"{what}: QEMU says that it {status}")
 
 
