@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from fake_machines import FAKE_QEMU, NewMachine, leftovers, snapshot
 
-from vmharness.errors import ApiMisuse, HostError, LaunchFailed, QemuDied, QmpRefused
+from vmharness.errors import ApiMisuse, HostError, LaunchFailed, QemuDied, QemuError, QmpRefused
 from vmharness.host.rundir import RunDirectory
 from vmharness.model.hardware import Accelerator, DirectKernel, Disk, MachineSpec
 from vmharness.model.outcome import Died, Panicked, Stalled
@@ -92,7 +92,7 @@ def test_starting_twice_is_misuse(new_machine: NewMachine) -> None:
         machine.start()
         with pytest.raises(ApiMisuse) as misuse:
             machine.start()
-    assert str(misuse.value) == "the machine is running; legal now: qmp(), plug(), off(), close()"
+    assert str(misuse.value) == "the machine is running; legal now: qmp(), plug(), save(), off(), close()"
 
 
 def test_a_command_console_must_be_specified(new_machine: NewMachine) -> None:
@@ -402,6 +402,52 @@ def test_interrupted_by_the_keyboard(new_machine: NewMachine, moment: str, monke
     with pytest.raises(KeyboardInterrupt):
         work()
     interrupt.join()
+
+
+@pytest.fixture
+def saved(run: RunDirectory) -> MachineSpec:
+    """A machine whose memory is in a file that can be saved."""
+    return MachineSpec(accelerator=Accelerator.TCG, memory_file=run.path / "memory", memory_shared=True)
+
+
+def test_saving_and_resuming(new_machine: NewMachine, run: RunDirectory, saved: MachineSpec) -> None:
+    """A saved machine is paused and its devices' state is in the file; another one starts from it."""
+    state = run.path / "devices"
+    with new_machine(spec=saved) as machine:
+        machine.start()
+        machine.save(state)
+        assert machine.state is State.PAUSED
+    assert state.read_bytes() == b"state of the devices"
+    with new_machine(spec=saved) as machine:
+        machine.start(resume=state)
+        assert machine.state is State.RUNNING
+
+
+def test_saving_needs_a_memory_file(new_machine: NewMachine, run: RunDirectory) -> None:
+    """A machine with its memory to itself cannot be saved."""
+    with new_machine(spec=SPEC) as machine:
+        machine.start()
+        with pytest.raises(ApiMisuse, match="shared memory file"):
+            machine.save(run.path / "devices")
+
+
+@pytest.mark.parametrize(
+    ("migration", "error"),
+    [
+        (["setup", "failed"], QmpRefused("resuming the machine: QEMU says that it failed")),
+        (["active", "kill"], QemuDied("resuming the machine: QEMU went away")),
+    ],
+)
+def test_a_state_that_does_not_load(
+    new_machine: NewMachine, run: RunDirectory, saved: MachineSpec, migration: list[str], error: QemuError
+) -> None:
+    """A resume that QEMU gives up, or does not survive, is an error within a moment."""
+    state = run.path / "devices"
+    state.touch()
+    started = time.monotonic()
+    with new_machine(spec=saved, migration=migration) as machine, pytest.raises(type(error), match=error.what):
+        machine.start(resume=state)
+    assert time.monotonic() - started < 3
 
 
 def test_interrupted_while_it_ends(new_machine: NewMachine, monkeypatch: pytest.MonkeyPatch) -> None:
