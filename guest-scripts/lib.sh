@@ -22,66 +22,78 @@ proven() {
     result proof "$TOKEN"
 }
 
-# The block device with a serial number; waits until the kernel has found it.
-disk_by_serial() { # serial
+# What follows reads files with the shell's own "read" and starts as few programs as it can: each costs milliseconds in an
+# emulated guest.
+
+# The first line of a file in $line; empty if there is none.
+first_line() { # file
+    line=
+    [ ! -e "$1" ] || read -r line <"$1" || true
+}
+
+# The block device with a serial number in $device, such as "vda"; waits until the kernel has found it.
+find_disk() { # serial
     tries=0
-    while [ "$tries" -lt 250 ]; do
+    while [ "$tries" -lt 500 ]; do
         for file in /sys/block/*/serial; do
-            [ -e "$file" ] || continue
-            if [ "$(cat "$file")" = "$1" ]; then
+            first_line "$file"
+            if [ "$line" = "$1" ]; then
                 device=${file%/serial}
-                echo "/dev/${device##*/}"
+                device=${device##*/}
                 return 0
             fi
         done
         tries=$((tries + 1))
-        sleep 0.02
+        sleep 0.01
     done
     fail "the disk '$1' did not appear in the guest"
 }
 
-# The partition NUMBER of a disk; waits until the kernel has read the disk's table.
-partition() { # disk number
+# Waits until the kernel has read a disk's table and found the partition NUMBER there.
+await_partition() { # device number
     tries=0
-    while [ "$tries" -lt 250 ]; do
-        for file in /sys/block/"${1#/dev/}"/*/partition; do
-            if [ -e "$file" ] && [ "$(cat "$file")" = "$2" ]; then
-                device=${file%/partition}
-                echo "/dev/${device##*/}"
-                return 0
-            fi
+    while [ "$tries" -lt 500 ]; do
+        for file in "/sys/block/$1"/*/partition; do
+            first_line "$file"
+            [ "$line" != "$2" ] || return 0
         done
         tries=$((tries + 1))
-        sleep 0.02
+        sleep 0.01
     done
-    fail "the disk $1 has no partition $2"
+    fail "the disk /dev/$1 has no partition $2"
 }
 
-# Makes the links that udev would make, for every block device, from what the kernel and blkid say.
-make_links() {
-    mkdir -p /dev/block /dev/disk/by-id /dev/disk/by-partuuid /dev/disk/by-partlabel /dev/disk/by-uuid /dev/disk/by-label \
-        /dev/disk/by-diskseq
-    for entry in /sys/class/block/*; do
-        name=${entry##*/}
-        ln -sf "../$name" "/dev/block/$(cat "$entry/dev")"
-        serial_number=$(cat "$entry/serial" 2>/dev/null || cat "$entry/../serial" 2>/dev/null || true)
-        if [ -n "$serial_number" ]; then
-            part=$(cat "$entry/partition" 2>/dev/null || true)
-            ln -sf "../../$name" "/dev/disk/by-id/virtio-$serial_number${part:+-part$part}"
-        fi
-        link_identifiers "$name"
+# The links that udev would make, for a disk and its partitions, from what the kernel and blkid say.
+make_links() { # device
+    mkdir -p /dev/block /dev/disk/by-id /dev/disk/by-partuuid /dev/disk/by-partlabel /dev/disk/by-uuid /dev/disk/by-label
+    first_line "/sys/block/$1/serial"
+    number=$line
+    for entry in "/sys/block/$1" "/sys/block/$1/$1"*; do
+        [ -e "$entry/dev" ] || continue
+        first_line "$entry/dev"
+        ln -sf "../${entry##*/}" "/dev/block/$line"
+        first_line "$entry/partition"
+        ln -sf "../../${entry##*/}" "/dev/disk/by-id/virtio-$number${line:+-part$line}"
     done
+    link_identifiers "/dev/$1"*
 }
 
-link_identifiers() { # device name
-    blkid -p -o export "/dev/$1" 2>/dev/null | while IFS='=' read -r key value; do
+# The links by filesystem and partition identifiers, for each of these devices.
+link_identifiers() { # device...
+    blkid -p -o export "$@" 2>/dev/null | while IFS='=' read -r key value; do
         case $key in
-        UUID) ln -sf "../../$1" "/dev/disk/by-uuid/$value" ;;
-        LABEL) ln -sf "../../$1" "/dev/disk/by-label/$value" ;;
-        PART_ENTRY_UUID) ln -sf "../../$1" "/dev/disk/by-partuuid/$value" ;;
-        PART_ENTRY_NAME) ln -sf "../../$1" "/dev/disk/by-partlabel/$value" ;;
+        DEVNAME) name=${value##*/} ;;
+        UUID) ln -sf "../../$name" "/dev/disk/by-uuid/$value" ;;
+        LABEL) ln -sf "../../$name" "/dev/disk/by-label/$value" ;;
+        PART_ENTRY_UUID) ln -sf "../../$name" "/dev/disk/by-partuuid/$value" ;;
+        PART_ENTRY_NAME) ln -sf "../../$name" "/dev/disk/by-partlabel/$value" ;;
         esac
-    done
+    done || true
+}
+
+# The link that names a disk, or its partition NUMBER, once make_links has been called for it.
+by_id() { # serial [number]
+    echo "/dev/disk/by-id/virtio-$1${2:+-part$2}"
 }
 
 # Runs a command of the target inside it. HOME is a scratch folder that leaves nothing in the image.

@@ -62,8 +62,10 @@ def _kernel_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @cli.command()
-@click.argument("definition", type=click.Path(path_type=Path))
+@click.argument("definitions", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="DEFINITION...")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder for the outputs.")
+@click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Builds at once.")
+@click.option("--executor", metavar="URL", help="Run the builds elsewhere: dask://HOST:PORT.")
 @_ACCEL
 @_kernel_options
 @_COLD
@@ -71,8 +73,10 @@ def _kernel_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @_JSON
 @_VERBOSE
 def build(  # noqa: PLR0913, PLR0917 -- one parameter an option
-    definition: Path,
+    definitions: tuple[Path, ...],
     output: Path,
+    jobs: int,
+    executor: str | None,
     accel: str,
     kernel: Path | None,
     modules: Path | None,
@@ -81,24 +85,28 @@ def build(  # noqa: PLR0913, PLR0917 -- one parameter an option
     as_json: bool,
     verbose: bool,
 ) -> None:
-    r"""Build the image of DEFINITION and its variable store.
+    r"""Build the image of each DEFINITION and its variable store.
 
-    The outputs appear whole or not at all. With --json, each event is one JSON object on a line.
+    The outputs appear whole or not at all. Of several definitions each fills a folder of its own in the output folder;
+    one that fails does not stop the others. With --json, each event is one JSON object on a line.
 
     \b
     Example:
       vmharness build examples/debian-uefi.toml -o out/debian
+      vmharness build examples/*.toml -o out -j 2
     """
-    from vmharness.cli import progress  # noqa: PLC0415
     from vmharness.flows.build import Options, build  # noqa: PLC0415
 
-    with _errors_reported(as_json=as_json), progress.sink(as_json=as_json, verbose=verbose) as emit:
-        build(
-            definition,
-            output,
-            Options(accel=accel, kernel=kernel, modules=modules, resume=not cold, rebuild=rebuild),
-            emit,
-        )
+    options = Options(accel=accel, kernel=kernel, modules=modules, resume=not cold, rebuild=rebuild)
+    with _errors_reported(as_json=as_json):
+        if len(definitions) > 1 or executor is not None:
+            from vmharness.cli import many  # noqa: PLC0415
+
+            sys.exit(many.run(definitions, output, options, jobs=jobs, executor=executor, as_json=as_json))
+        from vmharness.cli import progress  # noqa: PLC0415
+
+        with progress.sink(as_json=as_json, verbose=verbose) as emit:
+            build(definitions[0], output, options, emit)
 
 
 @cli.command()
@@ -186,6 +194,47 @@ def doctor(accel: str, as_json: bool) -> None:
 
     with _errors_reported(as_json=as_json):
         sys.exit(face.run(accel, as_json=as_json))
+
+
+@cli.group()
+def cache() -> None:
+    r"""Show or empty the cache of trees, kernels, appliances and their saved states.
+
+    Its size is bounded by VMHARNESS_CACHE_LIMIT (20G): what was used longest ago goes first.
+
+    \b
+    Example:
+      vmharness cache info
+    """
+
+
+@cache.command()
+@_JSON
+def info(as_json: bool) -> None:
+    r"""Show what the cache holds.
+
+    \b
+    Example:
+      vmharness cache info --json
+    """
+    from vmharness.cli import caching  # noqa: PLC0415
+
+    with _errors_reported(as_json=as_json):
+        caching.info(as_json=as_json)
+
+
+@cache.command()
+def clear() -> None:
+    r"""Remove everything from the cache that no running build uses.
+
+    \b
+    Example:
+      vmharness cache clear
+    """
+    from vmharness.cli import caching  # noqa: PLC0415
+
+    with _errors_reported(as_json=False):
+        caching.clear()
 
 
 @contextmanager

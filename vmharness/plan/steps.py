@@ -38,7 +38,8 @@ def guest_steps(  # noqa: PLR0913 -- the whole of what decides them
         return Step(name=name, script=script, parameters=parameters, deadline=seconds * accelerator.time_scale)
 
     identify = step("identify the target disk", "identify", _SHORT, {**numbers, "ROOT_UUID": str(ext4.uuid)})
-    volume = {**numbers, "VOLUME_ID": f"{fat.volume_id:08x}", "LABEL": fat.label}
+    esp_bytes = str(layout.by_role("esp").size)
+    volume = {**numbers, "BYTES": esp_bytes, "VOLUME_ID": f"{fat.volume_id:08x}", "LABEL": fat.label}
     steps = [
         identify,
         step("format the EFI system partition", "format-esp", _SHORT, volume),
