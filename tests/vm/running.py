@@ -107,7 +107,7 @@ class Workplace:
         done = subprocess.run(
             [*self.command, *map(str, arguments)],
             cwd=self.folder,
-            env=self._environment(),
+            env=self.environment_of_runs(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -141,7 +141,7 @@ class Workplace:
             child = subprocess.Popen(
                 [*self.command, *map(str, arguments), "--json"],
                 cwd=self.folder,
-                env=self._environment(),
+                env=self.environment_of_runs(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -185,7 +185,8 @@ class Workplace:
         """What an interrupted publication would leave beside the output folder."""
         return sorted(self.folder.glob(".out*"))
 
-    def _environment(self) -> dict[str, str]:
+    def environment_of_runs(self) -> dict[str, str]:
+        """The environment in which vmharness is run."""
         return {**os.environ, "VMHARNESS_RUNS": str(self.runs), **self.environment}
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tarfile
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 from ext4_reader import Reader
@@ -66,3 +68,12 @@ def root_of(output: Path, disk: Path) -> Reader:
 def esp_of(output: Path) -> int:
     """The byte at which the EFI system partition of an output folder begins."""
     return read_manifest(output).table.by_role("esp").offset
+
+
+def write_archive(path: Path, files: dict[str, bytes]) -> None:
+    """Write a plain tar archive of files that belong to root."""
+    with tarfile.open(path, "w") as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, BytesIO(data))
