@@ -6,6 +6,7 @@ place, the last state counts.
 
 import re
 import sys
+from itertools import groupby
 from pathlib import Path
 
 import pexpect
@@ -29,14 +30,18 @@ def record(line: str) -> Text:
             break
     text = Text()
     for row in range(screen.cursor.y):
-        cells = screen.buffer[row]
-        for column in range(WIDTH):
-            cell = cells[column]
-            colour = re.sub("^bright", "bright_", cell.fg)
-            text.append(cell.data, style=f"{'bold ' if cell.bold else ''}{'' if colour == 'default' else colour}")
+        cells = [screen.buffer[row][column] for column in range(WIDTH)]
+        for style, run in groupby(cells, key=style_of):
+            text.append("".join(cell.data for cell in run), style=style)
         text.rstrip()
         text.append("\n")
     return text
+
+
+def style_of(cell: pyte.screens.Char) -> str:
+    """A screen cell's look in rich's words."""
+    colour = re.sub("^bright", "bright_", cell.fg)
+    return f"{'bold ' if cell.bold else ''}{'' if colour == 'default' else colour}".strip()
 
 
 def main() -> None:

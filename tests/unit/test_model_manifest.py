@@ -64,7 +64,7 @@ def test_text_is_stable() -> None:
     turned = evolve(MANIFEST, tools=dict(reversed(MANIFEST.tools.items())))
     assert to_json(turned) == text
     keys = list(json.loads(text))
-    assert keys[:4] == ["schema", "vmharness", "name", "definition"]
+    assert keys[:5] == ["schema", "vmharness", "name", "inputs", "definition"]
     assert list(json.loads(text)["tools"]) == ["mke2fs", "sfdisk"]
 
 

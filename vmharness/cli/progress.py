@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
 from attrs import define, field
@@ -92,7 +93,7 @@ class Plain:
             case MilestoneReached(milestone=milestone, seconds=seconds):
                 return f"ok reached {milestone:<{_NAME_WIDTH - 8}} {seconds:6.1f} s"
             case Published(directory=directory, files=files):
-                return f"-- published in {directory}: {', '.join(files)}"
+                return f"-- published in {near(directory)}: {', '.join(files)}"
             case _:
                 return None
 
@@ -125,7 +126,7 @@ class LiveList:
                 case Note(text=text):
                     return Text(f"  {text}", style="dim")
                 case Published(directory=directory, files=files):
-                    return Text.assemble(("→ ", "green"), f"{directory}: ", (", ".join(files), "bold"))
+                    return Text.assemble(("→ ", "green"), f"{near(directory)}: ", (", ".join(files), "bold"))
                 case _:
                     pass
         return None
@@ -137,6 +138,11 @@ class LiveList:
                 return Group()
             running = _line(">", "cyan", self.current, time.monotonic() - self.since)
             return Group(running, Text(f"  {self.last_line}", style="dim", no_wrap=True, overflow="ellipsis"))
+
+
+def near(path: Path) -> Path:
+    """A path as a person would type it: relative where it lies under the current folder."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _line(mark: str, colour: str, name: str, seconds: float) -> Text:

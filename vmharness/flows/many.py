@@ -15,6 +15,9 @@ from vmharness.errors import HostError, SpecError, VmharnessError
 from vmharness.events import Event, to_json
 from vmharness.flows.build import Options, build, read_definition
 
+DASK_SECONDS = 10
+"""How long a scheduler may take to answer."""
+
 
 @frozen(kw_only=True)
 class Job:
@@ -42,23 +45,32 @@ def jobs_for(definitions: Sequence[Path], output: Path, events: Path | None = No
     """A job for each definition: one alone fills ``output`` itself, several fill folders in it, by the images' names.
 
     :param events: folder for the jobs' events.
-    :raises SpecError: a definition cannot be built, or two have the same name.
+    :raises SpecError: two have the same name.
     """
+    output = output.absolute()
     if len(definitions) == 1:
-        return (Job(definition=definitions[0], output=output),)
+        return (Job(definition=definitions[0].absolute(), output=output),)
     by_name: dict[str, Path] = {}
     for definition in definitions:
-        name = read_definition(definition).name
+        name = _name_of(definition)
         if name in by_name:
             raise SpecError(
                 f"{definition} and {by_name[name]} have the same image name '{name}', so their outputs would collide",
                 origin="<command line>",
             )
-        by_name[name] = definition
+        by_name[name] = definition.absolute()
     return tuple(
         Job(definition=path, output=output / name, events=events / f"{name}.jsonl" if events else None)
         for name, path in by_name.items()
     )
+
+
+def _name_of(definition: Path) -> str:
+    """The image's name; that of the file where it cannot be read, which its build will say."""
+    try:
+        return read_definition(definition).name
+    except SpecError:
+        return definition.stem
 
 
 def build_all(
@@ -121,7 +133,7 @@ def executor_for(where: str | None, workers: int) -> Iterator[Executor]:
     except ImportError as error:
         raise HostError("the Dask client is not installed", hint="pip install 'vmharness[dask]'") from error
     try:
-        client = Client(f"tcp://{address}", timeout="10s")
+        client = Client(f"tcp://{address}", timeout=DASK_SECONDS)
     except OSError as error:
         raise HostError(f"no Dask scheduler answers at {address}: {error}") from error
     with client:

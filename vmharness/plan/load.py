@@ -17,6 +17,7 @@ from cattrs.gen import make_dict_structure_fn, override
 from vmharness.errors import SpecError
 from vmharness.model import image as model
 from vmharness.model.sizes import MIB, parse_size
+from vmharness.plan.checks import check
 
 _T = TypeVar("_T")
 
@@ -66,7 +67,8 @@ def load(text: str, origin: Path) -> model.ImageSpec:
     try:
         document = _converter(origin.absolute().parent).structure(data, _Document)
     except BaseValidationError as error:
-        key, problem = next(_leaves(error, ""))
+        # A mistyped key is the better explanation of one that is missing.
+        key, problem = min(_leaves(error, ""), key=lambda leaf: not isinstance(leaf[1], ForbiddenExtraKeysError))
         raise _spec_error(origin, key, problem) from error
     spec = model.ImageSpec(
         origin=origin.absolute(),
@@ -83,39 +85,8 @@ def load(text: str, origin: Path) -> model.ImageSpec:
         deterministic=document.deterministic,
         guest=document.guest,
     )
-    _check(spec)
+    check(spec)
     return spec
-
-
-def _check(spec: model.ImageSpec) -> None:
-    """What no single key can say."""
-    origin = str(spec.origin)
-    if not spec.name or "/" in spec.name or spec.name.startswith("."):
-        raise SpecError(f"{spec.name!r} cannot be a file name", origin=origin, key="image.name")
-    if spec.root.filesystem != "ext4":
-        raise SpecError(
-            f"{spec.root.filesystem!r} is not supported", origin=origin, key="root.filesystem", allowed="ext4"
-        )
-    if len(spec.root.label.encode()) > 16:
-        raise SpecError("an ext4 label has at most 16 bytes", origin=origin, key="root.label")
-    for number, content in enumerate(spec.contents):
-        if (content.user is None) != (content.group is None):
-            raise SpecError(
-                "user and group go together: give both or neither", origin=origin, key=f"contents[{number}]"
-            )
-        if not content.target.startswith("/"):
-            raise SpecError(
-                f"{content.target!r} is not an absolute path in the image",
-                origin=origin,
-                key=f"contents[{number}].target",
-            )
-    for number, parameter in enumerate(spec.bootloader.kernel_parameters):
-        if "\n" in parameter:
-            raise SpecError(
-                "a kernel parameter has no line breaks", origin=origin, key=f"bootloader.kernel-parameters[{number}]"
-            )
-    if isinstance(spec.bootloader.install, model.CommandInstaller) and not spec.bootloader.install.argv:
-        raise SpecError("the command is empty", origin=origin, key="bootloader.install.command")
 
 
 def _converter(folder: Path) -> Converter:
@@ -156,7 +127,7 @@ def _converter(folder: Path) -> Converter:
 def _register(converter: Converter, kind: type[Any], special: Mapping[str, Any]) -> None:
     overrides: dict[str, Any] = {}
     for attribute in fields(kind):
-        name = attribute.name.replace("_", "-")
+        name = _key(kind, attribute.name)
         hook = special.get(attribute.name)
         overrides[attribute.name] = override(rename=name) if hook is None else override(rename=name, struct_hook=hook)
     structure = make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=True, **overrides)
@@ -167,6 +138,13 @@ def _register(converter: Converter, kind: type[Any], special: Mapping[str, Any])
         return structure(value, target)
 
     converter.register_structure_hook(kind, checked)
+
+
+def _key(kind: type[Any], attribute: str) -> str:
+    """The key in the file for an attribute: a root source has its first one under the source's own name."""
+    if attribute in {"path", "suite"}:
+        return next((name for name, source in _SOURCES.items() if source is kind), attribute)
+    return attribute.replace("_", "-")
 
 
 def _exactly(value: Any, kind: type[_T]) -> _T:
@@ -246,15 +224,14 @@ def _source(converter: Converter, value: Any) -> model.RootSource:
     kinds = [kind for kind in _SOURCES if kind in value]
     if len(kinds) != 1:
         given = ", ".join(value) or "nothing"
-        suggestion = _nearest(next(iter(value), ""), list(_SOURCES))
+        suggestion = "" if kinds else _nearest(next(iter(value), ""), list(_SOURCES))
         raise _Problem(f"a root source has exactly one kind; given: {given}{suggestion}", " | ".join(_SOURCES))
     kind = kinds[0]
     if kind == "minimal":
         if value != {"minimal": True}:
             raise _Problem("the minimal source takes no settings", "{ minimal = true }")
         return model.MinimalSource()
-    renamed = {("suite" if kind == "debian" else "path") if key == kind else key: item for key, item in value.items()}
-    source: model.RootSource = converter.structure(renamed, _SOURCES[kind])
+    source: model.RootSource = converter.structure(value, _SOURCES[kind])
     return source
 
 
@@ -303,15 +280,14 @@ def _step(inner: BaseException, outer: BaseException) -> str:
         if isinstance(note, IterableValidationNote) and isinstance(outer, IterableValidationError):
             return f"[{note.index}]"
         if isinstance(note, AttributeValidationNote) and isinstance(outer, ClassValidationError):
-            return f".{note.name.replace('_', '-')}"
+            return f".{_key(outer.cl, note.name)}"
     return ""
 
 
 def _spec_error(origin: Path, key: str, problem: BaseException) -> SpecError:
     key = key.lstrip(".")
     if isinstance(problem, ForbiddenExtraKeysError):
-        known = [attribute.name.replace("_", "-") for attribute in fields(problem.cl)]
-        known = [{"path": key.rpartition(".")[2]}.get(name, name) for name in known]
+        known = [_key(problem.cl, attribute.name) for attribute in fields(problem.cl)]
         extra = min(problem.extra_fields)
         where = f"{key}.{extra}" if key else extra
         what = f"unknown key '{extra}'{_nearest(extra, known)}"

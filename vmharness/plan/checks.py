@@ -1,0 +1,64 @@
+"""What an image definition must hold to beyond the form of its single values."""
+
+from __future__ import annotations
+
+from vmharness.errors import SpecError
+from vmharness.model.image import CommandInstaller, ImageSpec
+from vmharness.model.sizes import MIB, format_size
+
+_LEAST_MEMORY = 128 * MIB
+
+
+def check(spec: ImageSpec) -> None:
+    """Check a definition.
+
+    :raises SpecError: naming the key, and what is allowed.
+    """
+    _check_image(spec)
+    _check_contents(spec)
+    _check_bootloader(spec)
+
+
+def _check_image(spec: ImageSpec) -> None:
+    origin = str(spec.origin)
+    if not spec.name or "/" in spec.name or spec.name.startswith(".") or not spec.name.isprintable():
+        raise SpecError(f"{spec.name!r} cannot be a file name", origin=origin, key="image.name")
+    if spec.root.filesystem != "ext4":
+        raise SpecError(
+            f"{spec.root.filesystem!r} is not supported", origin=origin, key="root.filesystem", allowed="ext4"
+        )
+    if len(spec.root.label.encode()) > 16:
+        raise SpecError("an ext4 label has at most 16 bytes", origin=origin, key="root.label")
+    if spec.guest.memory < _LEAST_MEMORY or spec.guest.memory % MIB:
+        raise SpecError(
+            f"{format_size(spec.guest.memory)} of memory is not possible",
+            origin=origin,
+            key="guest.memory",
+            allowed=f"whole MiB, at least {_LEAST_MEMORY // MIB}",
+        )
+
+
+def _check_contents(spec: ImageSpec) -> None:
+    origin = str(spec.origin)
+    for number, content in enumerate(spec.contents):
+        if (content.user is None) != (content.group is None):
+            raise SpecError(
+                "user and group go together: give both or neither", origin=origin, key=f"contents[{number}]"
+            )
+        if not content.target.startswith("/"):
+            raise SpecError(
+                f"{content.target!r} is not an absolute path in the image",
+                origin=origin,
+                key=f"contents[{number}].target",
+            )
+
+
+def _check_bootloader(spec: ImageSpec) -> None:
+    origin = str(spec.origin)
+    for number, parameter in enumerate(spec.bootloader.kernel_parameters):
+        if "\n" in parameter:
+            raise SpecError(
+                "a kernel parameter has no line breaks", origin=origin, key=f"bootloader.kernel-parameters[{number}]"
+            )
+    if isinstance(spec.bootloader.install, CommandInstaller) and not spec.bootloader.install.argv:
+        raise SpecError("the command is empty", origin=origin, key="bootloader.install.command")
