@@ -1,0 +1,340 @@
+"""From a definition's text to values, and each wrong definition to an error that names the key and what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vmharness.errors import SpecError
+from vmharness.model.image import (
+    AutoFirmware,
+    CommandInstaller,
+    Content,
+    DebianSource,
+    DescriptorFirmware,
+    DirectorySource,
+    FirmwareFiles,
+    Format,
+    Grub,
+    ImageSpec,
+    MachineId,
+    MinimalSource,
+    NoBootloader,
+    PartitionTable,
+    SourceOwner,
+    SystemdBoot,
+    TarSource,
+)
+from vmharness.model.sizes import GIB, MIB
+from vmharness.plan.load import load
+
+ORIGIN = Path("/definitions/image.toml")
+ROOT = "[root]\nsource = { minimal = true }\n"
+IMAGE = '[image]\nname = "x"\n'
+BASE = IMAGE + ROOT
+
+
+def loaded(text: str) -> ImageSpec:
+    return load(text, ORIGIN)
+
+
+def image(line: str) -> str:
+    return f"{IMAGE}{line}\n{ROOT}"
+
+
+def source(table: str) -> str:
+    return f"{IMAGE}[root]\nsource = {table}\n"
+
+
+def content(*lines: str) -> str:
+    return "\n".join([BASE, "[[contents]]", 'source = "a"', 'target = "/a"', *lines])
+
+
+def test_the_least() -> None:
+    """A name and a root source are enough; the rest has defaults."""
+    spec = loaded(BASE)
+    assert spec == ImageSpec(origin=ORIGIN, name="x", root=spec.root)
+    assert spec.root.source == MinimalSource()
+    assert (spec.format, spec.size, spec.boot_size) == (Format.QCOW2, None, 256 * MIB)
+    assert (spec.bootloader.install, spec.efi.firmware) == (NoBootloader(), AutoFirmware())
+
+
+def test_everything() -> None:
+    """Every key arrives, and relative paths are those beside the definition."""
+    spec = loaded("""
+        [image]
+        name = "debian"
+        format = "raw"
+        partition-table = "efi"
+        size = "4G"
+        additional-space = 1048576
+        boot-size = "300 MiB"
+
+        [root]
+        filesystem = "ext4"
+        label = "system"
+        machine-id = "remove"
+        source = { debian = "bookworm", include = ["linux-image-amd64"], variant = "apt" }
+
+        [[contents]]
+        source = "files/*.conf"
+        target = "/etc/x y"
+        mode = "0640"
+        directory-mode = "0750"
+        user = "www-data"
+        group = 33
+
+        [bootloader]
+        install = "systemd-boot"
+        title = "Debian"
+        kernel-parameters = ["console=ttyS0", "quiet"]
+
+        [efi]
+        touch-variables = false
+        firmware = { code = "code.fd", variables = "/vars.fd" }
+
+        [deterministic]
+        enabled = false
+        seed = "s"
+
+        [guest]
+        memory = "1G"
+    """)
+    assert (spec.name, spec.format, spec.partition_table) == ("debian", Format.RAW, PartitionTable.EFI)
+    assert (spec.size, spec.additional_space, spec.boot_size) == (4 * GIB, MIB, 300 * MIB)
+    assert (spec.root.label, spec.root.machine_id) == ("system", MachineId.REMOVE)
+    assert spec.root.source == DebianSource(suite="bookworm", include=("linux-image-amd64",), variant="apt")
+    assert spec.contents == (
+        Content(
+            source="/definitions/files/*.conf",
+            target="/etc/x y",
+            mode=0o640,
+            directory_mode=0o750,
+            user="www-data",
+            group="33",
+        ),
+    )
+    assert spec.bootloader.install == SystemdBoot()
+    assert spec.bootloader.kernel_parameters == ("console=ttyS0", "quiet")
+    assert spec.efi.firmware == FirmwareFiles(code=Path("/definitions/code.fd"), variables=Path("/vars.fd"))
+    assert not spec.efi.touch_variables
+    assert (spec.deterministic.enabled, spec.deterministic.seed) == (False, "s")
+    assert spec.guest.memory == GIB
+
+
+@pytest.mark.parametrize(
+    ("table", "value"),
+    [
+        ('{ tar = "root.tar.zst" }', TarSource(path=Path("/definitions/root.tar.zst"))),
+        ('{ directory = "/srv/tree" }', DirectorySource(path=Path("/srv/tree"))),
+        ('{ directory = "t", owner = "root" }', DirectorySource(path=Path("/definitions/t"), owner=SourceOwner.ROOT)),
+        ('{ debian = "trixie" }', DebianSource(suite="trixie")),
+    ],
+)
+def test_root_sources(table: str, value: object) -> None:
+    """Each kind of root source, told by its own key."""
+    assert loaded(source(table)).root.source == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('"grub"', Grub()),
+        ('"none"', NoBootloader()),
+        ('{ command = ["install", "a b"] }', CommandInstaller(argv=("install", "a b"))),
+    ],
+)
+def test_installers(text: str, value: object) -> None:
+    """Each kind of installer."""
+    assert loaded(f"{BASE}[bootloader]\ninstall = {text}").bootloader.install == value
+
+
+def test_a_descriptor() -> None:
+    """A firmware that is one path is a descriptor."""
+    spec = loaded(f'{BASE}[efi]\nfirmware = "f.json"')
+    assert spec.efi.firmware == DescriptorFirmware(path=Path("/definitions/f.json"))
+
+
+INSTALLERS = 'systemd-boot | grub | none | { command = ["..."] }'
+SIZES = "512M, 4GiB, or a number of bytes"
+KINDS = "directory | tar | debian | minimal"
+TEXT = "a text in quotes"
+MODE = 'octal digits in quotes, such as "0644"'
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "what", "allowed"),
+    [
+        ("", "image", "the key 'image' is missing", ""),
+        (IMAGE, "root", "the key 'root' is missing", ""),
+        (f"[image]\n{ROOT}", "image.name", "the key 'name' is missing", ""),
+        (f'{BASE}[[contents]]\nsource = "a"', "contents[0].target", "the key 'target' is missing", ""),
+        (
+            f"{BASE}[imag]",
+            "imag",
+            "unknown key 'imag'; did you mean 'image'?",
+            "image, root, contents, bootloader, efi",
+        ),
+        (
+            BASE.replace("name", "nam"),
+            "image.nam",
+            "unknown key 'nam'; did you mean 'name'?",
+            "name, format, partition",
+        ),
+        (
+            image('boot_size = "1G"'),
+            "image.boot_size",
+            "unknown key 'boot_size'; did you mean 'boot-size'?",
+            "boot-size",
+        ),
+        (content('usr = "a"'), "contents[0].usr", "unknown key 'usr'; did you mean 'user'?", "source, target, mode"),
+        (source('{ tar = "t", include = [] }'), "root.source.include", "unknown key 'include'", "tar"),
+        (source('{ debian = "b", xyz = 1 }'), "root.source.xyz", "unknown key 'xyz'", "debian, include, variant"),
+        (f"image = 'x'\n{ROOT}", "image", "'x' is not a table", ""),
+        (f"image = [1]\n{ROOT}", "image", "[1] is not a table", ""),
+        (image("size = 3\nname = 3").replace('name = "x"\n', ""), "image.name", "3 has the wrong type", TEXT),
+        (image('name = "a/b"').replace('name = "x"\n', ""), "image.name", "'a/b' cannot be a file name", ""),
+        (image('name = ""').replace('name = "x"\n', ""), "image.name", "'' cannot be a file name", ""),
+        (image('name = "a\\u0000"').replace('name = "x"\n', ""), "image.name", "'a\\x00' cannot be a file name", ""),
+        (image('format = "qcow3"'), "image.format", "'qcow3' is not known; did you mean 'qcow2'?", "raw | qcow2"),
+        (image("format = 3"), "image.format", "3 is not known", "raw | qcow2"),
+        (image('partition-table = "gpt"'), "image.partition-table", "'gpt' is not known", "efi"),
+        (image('size = "4X"'), "image.size", "'4X' is not a size such as 512M, 4GiB or a number of bytes", SIZES),
+        (image("size = true"), "image.size", "True is not a size", SIZES),
+        (image("size = -1"), "image.size", "-1 is not a size", SIZES),
+        (image("size = 1.5"), "image.size", "1.5 is not a size", SIZES),
+        (
+            image('boot-size = "auto"'),
+            "image.boot-size",
+            "'auto' is not a size such as 512M, 4GiB or a number of",
+            SIZES,
+        ),
+        (f"root = 3\n{IMAGE}", "root", "3 is not a table", ""),
+        (source('"minimal"'), "root.source", "'minimal' is not a root source", '{ tar = "root.tar" } and the like'),
+        (source("{ }"), "root.source", "a root source has exactly one kind; given: nothing", KINDS),
+        (source('{ tarr = "x" }'), "root.source", "a root source has exactly one kind; given: tarr; did you", KINDS),
+        (
+            source('{ tar = "x", debian = "y" }'),
+            "root.source",
+            "a root source has exactly one kind; given: tar, deb",
+            KINDS,
+        ),
+        (source("{ minimal = false }"), "root.source", "the minimal source takes no settings", "{ minimal = true }"),
+        (source("{ tar = 3 }"), "root.source.tar", "3 has the wrong type", TEXT),
+        (source("{ debian = 3 }"), "root.source.debian", "3 has the wrong type", TEXT),
+        (
+            source('{ debian = "b", include = "x" }'),
+            "root.source.include",
+            "'x' is not a list of texts",
+            '["one", "two"]',
+        ),
+        (
+            source('{ directory = "d", owner = "rot" }'),
+            "root.source.owner",
+            "'rot' is not known; did you m",
+            "keep | root",
+        ),
+        (BASE + 'filesystem = "xfs"', "root.filesystem", "'xfs' is not supported", "ext4"),
+        (BASE + 'label = "ääääääääx"', "root.label", "an ext4 label has at most 16 bytes", ""),
+        (BASE + 'machine-id = "no"', "root.machine-id", "'no' is not known", "empty | uninitialized | remove | keep"),
+        (f'{BASE}[contents]\nsource = "a"', "contents", "{'source': 'a'} is not a list of tables", "[[contents]]"),
+        (content().replace("/a", "a"), "contents[0].target", "'a' is not an absolute path in the image", ""),
+        (content('mode = "999"'), "contents[0].mode", "'999' is not a file mode", MODE),
+        (content('mode = "77777"'), "contents[0].mode", "'77777' is not a file mode", MODE),
+        (content("mode = 420"), "contents[0].mode", "420 is not a file mode", MODE),
+        (content('user = "a"'), "contents[0]", "user and group go together: give both or neither", ""),
+        (content("user = -1", "group = 0"), "contents[0].user", "-1 is not a user or group", "a name or a number"),
+        (content('user = ""', "group = 0"), "contents[0].user", "'' is not a user or group", "a name or a number"),
+        (
+            f'{BASE}[bootloader]\ninstall = "grubb"',
+            "bootloader.install",
+            "'grubb' is not known; did you mean 'gr",
+            INSTALLERS,
+        ),
+        (f"{BASE}[bootloader]\ninstall = 3", "bootloader.install", "3 is not known", INSTALLERS),
+        (
+            f"{BASE}[bootloader]\ninstall = {{ command = 'x' }}",
+            "bootloader.install",
+            "an installer that is a t",
+            INSTALLERS,
+        ),
+        (f"{BASE}[bootloader]\ninstall = {{ command = [] }}", "bootloader.install.command", "the command is empty", ""),
+        (f"{BASE}[bootloader]\ntitle = 3", "bootloader.title", "3 has the wrong type", TEXT),
+        (
+            f'{BASE}[bootloader]\nkernel-parameters = "quiet"',
+            "bootloader.kernel-parameters",
+            "'quiet' is not a list of texts",
+            '["one", "two"]',
+        ),
+        (
+            f'{BASE}[bootloader]\nkernel-parameters = ["a", "b\\nc"]',
+            "bootloader.kernel-parameters[1]",
+            "a kernel parameter has no line breaks",
+            "",
+        ),
+        (f"{BASE}[efi]\ntouch-variables = 'yes'", "efi.touch-variables", "'yes' has the wrong type", "true or false"),
+        (f"{BASE}[efi]\nfirmware = {{ code = 'a' }}", "efi.firmware.variables", "the key 'variables' is missing", ""),
+        (f"{BASE}[efi]\nfirmware = 3", "efi.firmware", "3 is not a table", ""),
+        (f"{BASE}[deterministic]\nenabled = 1", "deterministic.enabled", "1 has the wrong type", "true or false"),
+        (f'{BASE}[guest]\nmemory = "lots"', "guest.memory", "'lots' is not a size such as 512M, 4GiB or a num", SIZES),
+        (f"{BASE}[guest]\nmemory = 0", "guest.memory", "0 B of memory is not possible", "whole MiB, at least 128"),
+        (
+            f"{BASE}[guest]\nmemory = 300000001",
+            "guest.memory",
+            "286.1 MiB of memory is not p",
+            "whole MiB, at least 128",
+        ),
+    ],
+)
+def test_wrong_definitions(text: str, key: str, what: str, allowed: str) -> None:
+    """The error names the file, the key, what is wrong with it, the nearest known key, and what would be right."""
+    with pytest.raises(SpecError) as refusal:
+        loaded(text)
+    error = refusal.value
+    assert (error.origin, error.key) == (str(ORIGIN), key)
+    assert error.what.startswith(what)
+    assert error.allowed.startswith(allowed) or allowed in error.allowed
+    assert bool(error.allowed) == bool(allowed)
+    assert str(error).startswith(f"{ORIGIN}: {key}: {what}")
+
+
+def test_what_is_not_toml() -> None:
+    """The line and column are told."""
+    with pytest.raises(SpecError, match=r"image.toml: not valid TOML: .*line 9, column 9"):
+        loaded(content("mode = 0644"))
+
+
+VALUES = st.recursive(
+    st.one_of(st.integers(), st.booleans(), st.text("ab/", max_size=3), st.sampled_from(["auto", "efi", "4G", "grub"])),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["tar", "minimal", "code", "x"]), inner)
+    ),
+    max_leaves=4,
+)
+TABLES = ["image", "root", "contents", "bootloader", "efi", "deterministic", "guest", "other"]
+KEYS = ["name", "size", "source", "target", "mode", "user", "install", "firmware", "kernel-parameters", "memory", "odd"]
+
+
+def toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+@given(st.dictionaries(st.sampled_from(TABLES), VALUES | st.dictionaries(st.sampled_from(KEYS), VALUES)))
+def test_no_definition_fails_otherwise(document: dict[str, object]) -> None:
+    """Whatever stands in the file, it loads or is refused in words that name the file."""
+    text = "\n".join(f"{key} = {toml(value)}" for key, value in document.items())
+    errors = []
+    try:
+        loaded(text)
+    except SpecError as error:
+        errors.append(error.origin)
+    assert errors in ([], [str(ORIGIN)])
