@@ -1,0 +1,34 @@
+"""What every benchmark is given, and how it declines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from attrs import frozen
+
+from vmharness.model.hardware import Accelerator
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+@frozen(kw_only=True)
+class Context:
+    """One run of the benchmarks.
+
+    :param rounds: how often each side of a comparison runs.
+    :param full: also make what is not in the cache.
+    :param scratch: folder for this benchmark alone, removed after it.
+    :param accelerator: what guests run with, on both sides.
+    :param say: takes a line about what is being done.
+    """
+
+    rounds: int
+    full: bool
+    scratch: Path
+    accelerator: Accelerator
+    say: Callable[[str], None]
+
+
+class Skip(Exception):
+    """This benchmark cannot be run here; the text is a sentence."""
