@@ -41,8 +41,9 @@ def published(output: Path) -> Iterator[Path]:
     until the very moment of the exchange; when the block fails, nothing of the new one is left.
 
     :raises HostError: the folder cannot be written.
+    :raises SpecError: what has come to lie at ``output`` meanwhile is not ours.
     """
-    output = output.absolute()
+    output = output.resolve()  # a link to a folder stays, and the folder behind it is replaced
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
@@ -55,6 +56,7 @@ def published(output: Path) -> Iterator[Path]:
             return  # the caller thought better of it
         _sync_folder(aside)
         if output.exists():
+            require_publishable(output)
             _exchange(aside, output)
         else:
             aside.rename(output)
