@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,14 +78,19 @@ def recorded(what: str, name: str, emit: Emit, *, keep_always: bool = False) -> 
     directory = rundir.create(name)
     keep = True
     try:
-        with directory.events.open("w") as events, directory.commands.open("w") as steps:
+        with (
+            directory.events.open("w", encoding="utf-8") as events,
+            directory.commands.open("w", encoding="utf-8", errors="replace") as steps,
+        ):
+            turn = threading.Lock()  # the console's lines come from a thread of their own
 
             def record(event: Event) -> None:
-                events.write(to_json(event) + "\n")
-                events.flush()
-                if isinstance(event, StepOutput) and event.stream != "console":
-                    steps.write(f"[{event.step}] {event.line}\n")
-                    steps.flush()
+                with turn:
+                    events.write(to_json(event) + "\n")
+                    events.flush()
+                    if isinstance(event, StepOutput) and event.stream != "console":
+                        steps.write(f"[{event.step}] {event.line}\n")
+                        steps.flush()
 
             run = Run(directory=directory, emit=fan_out(record, emit))
             run.emit(RunStarted(what=what, run_directory=directory.path))
