@@ -13,7 +13,7 @@ from vmharness.model.text import Cleaner, harmless
 
 # Bytes in which sequences, their beginnings and their ends are as likely as text.
 PARTS = st.sampled_from([
-    b"\x1b", b"[", b"]", b"P", b"\\", b"\x07", b"(", b" ", b";", b"0", b"31", b"m", b"H", b"a", b"B", b"\r", b"\n", b"\t",
+    b"\x1b", b"[", b"]", b"P", b"\\", b"\x07", b"(", b" ", b";", b"0", b"31", b"m", b"H", b"a", b"\r", b"\n", b"\t",
     b"\x9b", b"\xc2\x9b", b"\xe2\x82\xac", b"\xe2", b"\x82", b"\xff", b"\x00", b"\x7f", b"\x18",
 ])  # fmt: skip
 STREAMS = st.lists(PARTS, max_size=40).map(b"".join) | st.binary(max_size=40)
