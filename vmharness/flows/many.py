@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from attrs import frozen
 
@@ -129,11 +131,11 @@ def executor_for(where: str | None, workers: int) -> Iterator[Executor]:
             f"{where!r} names no executor", origin="<command line>", key="--executor", allowed="dask://HOST:PORT"
         )
     try:
-        from distributed import Client  # noqa: PLC0415 -- an extra that most do without
+        distributed: Any = import_module("distributed")  # an extra that most do without
     except ImportError as error:
         raise HostError("the Dask client is not installed", hint="pip install 'vmharness[dask]'") from error
     try:
-        client = Client(f"tcp://{address}", timeout=DASK_SECONDS)
+        client = distributed.Client(f"tcp://{address}", timeout=DASK_SECONDS)
     except OSError as error:
         raise HostError(f"no Dask scheduler answers at {address}: {error}") from error
     with client:
