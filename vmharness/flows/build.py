@@ -160,7 +160,7 @@ def work(prepared: Prepared, run: Run) -> None:
     :raises BuildFailed: a step failed, or the guest died or hung.
     """
     plan = prepared.plan
-    spec = evolve(plan.machine, variables=run.directory.variables)
+    spec = evolve(plan.machine, variables=run.directory.variables if plan.machine.firmware else None)
     try:
         with ExitStack() as stack:
             with run.part("start the appliance"):

@@ -96,7 +96,8 @@ def make(  # noqa: PLR0913 -- each is a fact of another kind
     machine = MachineSpec(
         accelerator=accelerator.accelerator,
         memory=spec.guest.memory,
-        firmware=firmware,
+        # Firmware takes longer to start than the kernel: without variables to write, the kernel is entered directly.
+        firmware=firmware if spec.efi.touch_variables else None,
         kernel=kernel,
         root_ports=_ROOT_PORTS,
         command_console=True,

@@ -288,6 +288,9 @@ class Machine:
         elif name == "GUEST_PANICKED":
             # The panic's text is still on its way over the serial line; where its pattern is seen, that report wins.
             self._monitor.later(_SETTLE_SECONDS, self._report_panic)
+        elif name == "BLOCK_IO_ERROR" and data.get("action") == "stop":
+            # QEMU has paused the guest until somebody makes room: nobody would.
+            self._report_stuck(f"the host cannot {data['operation']} its disk '{data['node-name']}': {data['reason']}")
 
     def _on_lost(self) -> None:
         # As a rule it closes its monitor because it ends, which the watched process tells better.
@@ -303,6 +306,10 @@ class Machine:
         assert self._log is not None
         line = "the guest's kernel reported a panic"
         self._ending.report(Panicked(pattern="kernel panic", line=line, last_words=self._log.last_words))
+
+    def _report_stuck(self, reason: str) -> None:
+        assert self._log is not None
+        self._ending.report(Died(reason=reason, stderr="", last_words=self._log.last_words))
 
     def _report_death(self) -> None:
         assert self._log is not None
