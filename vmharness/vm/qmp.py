@@ -24,6 +24,7 @@ logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)  # what goes wrong is r
 
 _T = TypeVar("_T")
 _DISCONNECT_SECONDS = 2.0
+_LAST_EVENTS_SECONDS = 0.2
 
 
 class Monitor:
@@ -46,12 +47,15 @@ class Monitor:
         self._thread.start()
 
     def watch(self, pidfd: int, on_exit: Callable[[], None]) -> None:
-        """Call ``on_exit`` from the monitor's thread when the process behind ``pidfd``, now the monitor's, ends."""
+        """Call ``on_exit`` from the monitor's thread when the process behind ``pidfd``, now the monitor's, has ended.
+
+        The events that it sent before are passed on first.
+        """
         self._pidfd = pidfd
 
         def ended() -> None:
             self._forget_process()
-            on_exit()
+            self._watchers.append(self._loop.create_task(self._tell_exit(on_exit)))
 
         self._loop.call_soon_threadsafe(self._loop.add_reader, pidfd, ended)
 
@@ -140,7 +144,7 @@ class Monitor:
     async def _connect(self, stream: socket.socket) -> None:
         stream.setblocking(False)
         await self._client.connect(stream)
-        self._watchers = [asyncio.create_task(self._pass_events_on()), asyncio.create_task(self._notice_the_end())]
+        self._watchers += [asyncio.create_task(self._pass_events_on()), asyncio.create_task(self._notice_the_end())]
 
     async def _send(self, descriptor: int) -> None:
         self._client.send_fd_scm(descriptor)
@@ -149,6 +153,15 @@ class Monitor:
         async for event in self._client.events:
             data = event.get("data")
             self._on_event(str(event["event"]), data if isinstance(data, Mapping) else {})
+
+    async def _tell_exit(self, on_exit: Callable[[], None]) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_EVENTS_SECONDS):
+                while self._client.runstate is Runstate.RUNNING:
+                    await self._client.runstate_changed()
+                while not self._client.events.empty():  # noqa: ASYNC110 -- they are passed on in the next turns
+                    await asyncio.sleep(0)
+        on_exit()
 
     async def _notice_the_end(self) -> None:
         # The present state first: it may have changed before this task ran for the first time.
