@@ -191,7 +191,7 @@ def test_a_script_that_hangs(real: Callable[[str], Agent]) -> None:
     outcome = failure.value.outcome
     assert isinstance(outcome, Stalled)
     assert outcome.waiting_for == "end of the guest script 'step'"
-    assert 0.6 <= outcome.seconds < 1
+    assert 0.6 <= outcome.seconds < 3
     assert failure.value.last_words == "first\nsecond"
     outputs(agent)
 
@@ -202,7 +202,7 @@ def test_a_script_that_floods(real: Callable[[str], Agent]) -> None:
     started = time.monotonic()
     with pytest.raises(Unreachable, match="no end of the guest script 'step' within"):
         outputs(agent, within=0.5)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 5
 
 
 HELLO = ({"command": "vmharness agent 1\n"}, {"hear": "session"}, {"command": "@NONCE@ 0 hello\n"})
@@ -257,7 +257,7 @@ def test_the_guest_panics(new_agent: NewAgent, greeted: bool) -> None:
     with pytest.raises(Unreachable, match="Kernel panic - not syncing: No working init found") as failure:
         agent.run("step", {}, within=30) if greeted else agent.greet(within=30)
     assert isinstance(failure.value.outcome, Panicked)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 10
 
 
 def test_qemu_is_killed_while_a_step_runs(new_agent: NewAgent) -> None:

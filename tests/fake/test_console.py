@@ -113,7 +113,7 @@ def test_nothing_comes(bench: Callable[..., Bench]) -> None:
     outcome = one.expect("never", within=0.2)
     assert isinstance(outcome, Stalled)
     assert (outcome.waiting_for, outcome.last_words) == ("never", "one\ntwo\nthr")
-    assert 0.2 <= outcome.seconds < 0.5
+    assert 0.2 <= outcome.seconds < 2
 
 
 def test_a_flood_does_not_put_off_the_deadline(bench: Callable[..., Bench]) -> None:
@@ -131,7 +131,7 @@ def test_a_flood_does_not_put_off_the_deadline(bench: Callable[..., Bench]) -> N
     stop.set()
     writer.join()
     assert isinstance(outcome, Stalled)
-    assert outcome.seconds < 1
+    assert outcome.seconds < 3
 
 
 def test_the_last_words_while_they_are_spoken(bench: Callable[..., Bench]) -> None:
