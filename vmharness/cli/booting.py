@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import select
+import socket
 import sys
 import termios
 import tty
@@ -80,8 +81,9 @@ def _connect(machine: Machine) -> None:
     """Make the person's terminal the machine's console until Ctrl-] or the machine's end."""
     click.echo("-- your terminal is the machine's console now; Ctrl-] leaves and ends the machine", err=True)
     out = sys.stdout.fileno()
-    ended_reader, ended_writer = os.pipe()
-    machine.when_ended(lambda: _put(ended_writer, b"."))
+    # The machine's end closes one end, which wakes the wait on the other.
+    ended_reader, ended_writer = socket.socketpair()
+    machine.when_ended(ended_writer.close)
     untap = machine.log.tap(lambda data: _put(out, data))
     terminal = sys.stdin.fileno()
     saved = termios.tcgetattr(terminal) if os.isatty(terminal) else None
@@ -101,6 +103,8 @@ def _connect(machine: Machine) -> None:
         if saved is not None:
             termios.tcsetattr(terminal, termios.TCSADRAIN, saved)
         untap()
+        ended_reader.close()
+        ended_writer.close()
     ending = machine.ending
     click.echo(f"\n-- {describe(ending)}" if ending is not None else "\n-- left; the machine is switched off", err=True)
 
