@@ -7,7 +7,7 @@ import json
 import click
 from attrs import asdict
 
-from vmharness.flows.doctor import examine
+from vmharness.flows.doctor import Row, examine
 
 
 def run(accel: str, *, as_json: bool) -> int:
@@ -19,7 +19,7 @@ def run(accel: str, *, as_json: bool) -> int:
     for section in report.sections:
         click.secho(section.title, bold=True)
         for row in section.rows:
-            mark = click.style("✓", fg="green") if row.ok else click.style("✗", fg="red")
+            mark = _mark(row)
             click.echo(f"  {mark} {row.name:<18} {row.detail}")
             if row.remedy:
                 click.echo(f"      {row.remedy}")
@@ -29,3 +29,9 @@ def run(accel: str, *, as_json: bool) -> int:
     elif report.install:
         click.echo(f"To install what is missing:\n  {report.install}")
     return 0 if report.ok else 3
+
+
+def _mark(row: Row) -> str:
+    if row.ok:
+        return click.style("✓", fg="green")
+    return click.style("✗", fg="red") if row.required else click.style("-", fg="yellow")

@@ -16,7 +16,7 @@ import click
 
 from vmharness import __version__
 
-_EXIT_CODES = r"""
+_EXIT_CODES = """
 \b
 Exit codes:
   0    done
@@ -41,7 +41,7 @@ _VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Stream the guest'
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=_EXIT_CODES)
 @click.version_option(__version__, prog_name="vmharness")
 def cli() -> None:
-    r"""Builds full bootable disk images together with their EFI variable store, and shows that they boot.
+    """Builds full bootable disk images together with their EFI variable store, and shows that they boot.
 
     \b
     Example:
@@ -85,7 +85,7 @@ def build(  # noqa: PLR0913, PLR0917 -- one parameter an option
     as_json: bool,
     verbose: bool,
 ) -> None:
-    r"""Build the image of each DEFINITION and its variable store.
+    """Build the image of each DEFINITION and its variable store.
 
     The outputs appear whole or not at all. Of several definitions each fills a folder of its own in the output folder;
     one that fails does not stop the others. With --json, each event is one JSON object on a line.
@@ -114,7 +114,7 @@ def build(  # noqa: PLR0913, PLR0917 -- one parameter an option
 @_ACCEL
 @_kernel_options
 def plan(definition: Path, accel: str, kernel: Path | None, modules: Path | None) -> None:
-    r"""Print what a build of DEFINITION would do, as JSON.
+    """Print what a build of DEFINITION would do, as JSON.
 
     Nothing is made but the staged tree in the cache, whose size decides the layout.
 
@@ -143,7 +143,7 @@ def plan(definition: Path, accel: str, kernel: Path | None, modules: Path | None
 def boot(  # noqa: PLR0913, PLR0917 -- one parameter an option
     output: Path, until: str | None, within: float | None, memory: str, accel: str, as_json: bool
 ) -> None:
-    r"""Boot a build's OUTPUT on overlays, with the firmware that it was built for; OUTPUT stays as it is.
+    """Boot a build's OUTPUT on overlays, with the firmware that it was built for; OUTPUT stays as it is.
 
     Exits with 0 when the milestone is reached and with 1 otherwise, naming what the boot came to.
 
@@ -162,7 +162,7 @@ def boot(  # noqa: PLR0913, PLR0917 -- one parameter an option
 @click.argument("output", type=click.Path(path_type=Path))
 @_JSON
 def inspect(output: Path, as_json: bool) -> None:
-    r"""Show what a build's OUTPUT holds: digests checked, partition table, EFI variables decoded.
+    """Show what a build's OUTPUT holds: digests checked, partition table, EFI variables decoded.
 
     \b
     Example:
@@ -184,7 +184,7 @@ def inspect(output: Path, as_json: bool) -> None:
 @_ACCEL
 @_JSON
 def doctor(accel: str, as_json: bool) -> None:
-    r"""Say what this host has, what it lacks, and the command that installs it. Exits with 3 when something is missing.
+    """Say what this host has, what it lacks, and the command that installs it. Exits with 3 when something is missing.
 
     \b
     Example:
@@ -198,7 +198,7 @@ def doctor(accel: str, as_json: bool) -> None:
 
 @cli.group()
 def cache() -> None:
-    r"""Show or empty the cache of trees, kernels, appliances and their saved states.
+    """Show or empty the cache of trees, kernels, appliances and their saved states.
 
     Its size is bounded by VMHARNESS_CACHE_LIMIT (20G): what was used longest ago goes first.
 
@@ -211,7 +211,7 @@ def cache() -> None:
 @cache.command()
 @_JSON
 def info(as_json: bool) -> None:
-    r"""Show what the cache holds.
+    """Show what the cache holds.
 
     \b
     Example:
@@ -225,7 +225,7 @@ def info(as_json: bool) -> None:
 
 @cache.command()
 def clear() -> None:
-    r"""Remove everything from the cache that no running build uses.
+    """Remove everything from the cache that no running build uses.
 
     \b
     Example:

@@ -12,7 +12,7 @@ from pathlib import Path
 from attrs import frozen
 
 from vmharness.errors import VmharnessError
-from vmharness.host import accelerator, appliance, cache, descriptors, kernel, probe, proc, rundir
+from vmharness.host import accelerator, cache, descriptors, kernel, probe, proc, rundir
 from vmharness.host.data import data_directory
 from vmharness.host.versions import numbers, version_of
 from vmharness.model.firmware import FirmwareVerdict
@@ -81,7 +81,7 @@ def examine(accel: str | None = None) -> Report:
     :param accel: the user's word on the accelerator.
     """
     verdicts = firmware.judge_all(AutoFirmware(), descriptors.installed())
-    needed = (probe.QEMU, *dict.fromkeys((*probe.BUILD_TOOLS, "busybox", *appliance.PROGRAMS)))
+    needed = (probe.QEMU, *probe.BUILD_TOOLS)
     missing = [name for name in (*needed, *_OPTIONAL) if proc.find(name) is None]
     if not any(verdict.firmware for verdict in verdicts):
         missing.append("ovmf")

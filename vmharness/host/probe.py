@@ -13,7 +13,10 @@ from vmharness.model.facts import HostFacts, Tool
 from vmharness.model.image import AutoFirmware, FirmwareChoice
 
 QEMU = "qemu-system-x86_64"
-BUILD_TOOLS = ("qemu-img", "sfdisk", "sgdisk", "mke2fs", "e2fsck", "debugfs", "mkfs.vfat", "fsck.vfat", "virt-fw-vars")
+BUILD_TOOLS = (
+    "qemu-img", "sfdisk", "sgdisk", "mke2fs", "e2fsck", "debugfs", "mkfs.vfat", "fsck.vfat", "mdir", "mcopy",
+    "busybox", "tar", "blkid", "virt-fw-vars",
+)  # fmt: skip
 """Programs that every build uses, besides QEMU."""
 
 OLDEST_QEMU = (7, 2)
