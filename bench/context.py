@@ -18,7 +18,7 @@ class Context:
 
     :param rounds: how often each side of a comparison runs.
     :param full: also make what is not in the cache.
-    :param scratch: folder for this benchmark alone, removed after it.
+    :param scratch: folder for this benchmark alone, removed when all are done.
     :param accelerator: what guests run with, on both sides.
     :param say: takes a line about what is being done.
     """

@@ -88,6 +88,7 @@ class Result:
     :param figures: its lines.
     :param skipped: why it was not run, or "".
     :param failed: what went wrong, or "".
+    :param seconds: how long it took.
     :param others: how many processors' worth of work the machine did besides it.
     """
 
@@ -95,6 +96,7 @@ class Result:
     figures: tuple[Figure, ...] = field(default=())
     skipped: str = ""
     failed: str = ""
+    seconds: float = 0.0
     others: float = 0.0
 
 

@@ -86,7 +86,7 @@ class Neighbours:
     _busy: float = field(factory=busy_seconds, init=False)
     _watch: Stopwatch = field(factory=Stopwatch, init=False)
 
-    def processors(self) -> float:
-        """How many processors' worth of work others did, on average."""
+    def seconds_and_processors(self) -> tuple[float, float]:
+        """Seconds so far, and how many processors' worth of work others did meanwhile, on average."""
         sample = self._watch.sample()
-        return max(0.0, busy_seconds() - self._busy - sample.cpu) / sample.wall
+        return sample.wall, max(0.0, busy_seconds() - self._busy - sample.cpu) / sample.wall

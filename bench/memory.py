@@ -31,13 +31,11 @@ def measure(context: Context) -> tuple[Figure, ...]:
     """Builds from archives, which are unpacked first, and from the directory that the large one was unpacked to."""
     figures: list[Figure] = []
     for entries in _ENTRIES:
-        archive = context.scratch / "tree.tar"
+        archive = context.scratch / f"{entries}.tar"
         make_archive(archive, entries=entries)
         figures.append(_build(context, "tar", archive, f"an archive of {entries:,} entries"))
-        if entries == max(_ENTRIES):
-            (unpacked,) = (context.scratch / "cache/vmharness/tree").glob("*/data")
-            figures.append(_build(context, "directory", unpacked, f"a directory of {entries:,} entries"))
-        shutil.rmtree(context.scratch / "cache")
+    (unpacked,) = (context.scratch / "cache" / archive.name / "vmharness/tree").glob("*/data")
+    figures.append(_build(context, "directory", unpacked, f"a directory of {entries:,} entries"))
     return tuple(figures)
 
 
@@ -47,10 +45,11 @@ def _build(context: Context, source: str, path: Path, what: str) -> Figure:
     definition, output, report = (context.scratch / name for name in ("memory.toml", "out", "report"))
     definition.write_text(_DEFINITION.format(source=source, path=path))
     shutil.rmtree(output, ignore_errors=True)
+    cache = context.scratch / "cache" / path.name
     guest = kernel.appliance_kernel()
     arguments = (definition, output, context.accelerator.value, guest.image, guest.modules, report)
     argv = [sys.executable, "-m", "bench.peak", *map(str, arguments)]
-    proc.run(argv, doing=f"building from {what}", env={"XDG_CACHE_HOME": str(context.scratch / "cache")}, cwd=CHECKOUT)
+    proc.run(argv, doing=f"building from {what}", env={"XDG_CACHE_HOME": str(cache)}, cwd=CHECKOUT)
     peaks: dict[str, int] = json.loads(report.read_text())
     highest = max(peaks, key=lambda part: peaks[part])
     return Figure(

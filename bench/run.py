@@ -47,12 +47,16 @@ def main(rounds: int, only: str, full: bool, accel: str, json_file: Path | None)
     verdict = accelerator.choose(accel)
     about = {**machine.describe(), "accelerator": verdict.reason, "load at the start": machine.load()}
     results = []
-    for name in names:
-        with tempfile.TemporaryDirectory(prefix="bench-", dir=_base()) as scratch, _SCREEN.status(name) as status:
+    # All is removed at the end and not before: on ext4 without a journal, files are made many times more slowly for a
+    # while after others were deleted (fs/ext4/ialloc.c, recently_deleted), which would fall on whoever comes next.
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=_base()) as scratch, _SCREEN.status("") as status:
+        for name in names:
+            folder = Path(scratch) / name
+            folder.mkdir()
             context = Context(
                 rounds=rounds,
                 full=full,
-                scratch=Path(scratch),
+                scratch=folder,
                 accelerator=verdict.accelerator,
                 say=partial(_show, status, name),
             )
@@ -69,12 +73,14 @@ def run(name: str, context: Context) -> Result:
     """One benchmark; what stops it is part of its result."""
     neighbours = Neighbours()
     try:
+        context.say("begins")
         figures = BENCHMARKS[name](context)
     except Skip as reason:
         return Result(name=name, skipped=str(reason))
     except VmharnessError as error:
         return Result(name=name, failed=str(error))
-    return Result(name=name, figures=figures, others=neighbours.processors())
+    seconds, others = neighbours.seconds_and_processors()
+    return Result(name=name, figures=figures, seconds=seconds, others=others)
 
 
 def report(results: list[Result], about: dict[str, str], rounds: int) -> None:
@@ -82,9 +88,11 @@ def report(results: list[Result], about: dict[str, str], rounds: int) -> None:
     _PAPER.print(table(results))
     for name, value in about.items():
         _PAPER.print(f"{name}: {value}", highlight=False)
-    busy = ", ".join(f"{result.name} {result.others:.1f}" for result in results if result.figures)
-    _PAPER.print(f"medians; rounds: {rounds}; processors kept busy by others meanwhile: {busy}", highlight=False)
+    _PAPER.print(f"medians; rounds: {rounds}", highlight=False)
     for result in results:
+        if result.figures:
+            took = f"took {result.seconds:.0f} s, meanwhile others kept {result.others:.1f} processors busy"
+            _PAPER.print(f"{result.name}: {took}", highlight=False)
         if result.skipped:
             _PAPER.print(f"{result.name} skipped: {result.skipped}", highlight=False)
         if result.failed:
