@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
-from ext4_reader import Reader
+from ext4_reader import Inode, Reader
 
 from vmharness.flows.inspect import read_manifest
 from vmharness.host import proc
@@ -63,6 +63,17 @@ def raw_disk(output: Path, folder: Path) -> Path:
 def root_of(output: Path, disk: Path) -> Reader:
     """The root filesystem on the raw disk of an output folder."""
     return Reader(disk, read_manifest(output).table.by_role("root").offset)
+
+
+def file_at(root: Reader, path: bytes) -> Inode | None:
+    """One file of a root filesystem, or None; faster than reading the whole tree of a distribution."""
+    number = 2
+    for name in path.split(b"/"):
+        below = {entry: child for child, entry, _kind in root._names(number)}
+        if name not in below:
+            return None
+        number = below[name]
+    return root._inode(number, "")
 
 
 def esp_of(output: Path) -> int:
