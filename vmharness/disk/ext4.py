@@ -24,7 +24,7 @@ _MAGIC = 0xEF53
 # ext_attr aside: filetype | extents | 64bit | flex_bg, and nothing that changes what is read here
 _INCOMPATIBLE = 0x2 | 0x40 | 0x80 | 0x200
 _METADATA_CSUM = 0x400
-_EXTENTS_FLAG = 0x80000
+_EXTENTS = slice(0x28, 0x64)  # an inode's root of its extent tree
 _EXTENT_MAGIC = 0xF30A
 _PIECE = 1 << 16  # bytes of an inode table that are read and written at once
 _PIECES_KEPT = 64
@@ -101,10 +101,10 @@ class Volume:
 
     def entries(self, inode: bytearray) -> Iterator[Entry]:
         """A directory's names, without ``.`` and ``..``; one block of it in memory at a time."""
-        for block in self._blocks(bytes(inode[0x28:0x64])):
-            data = self._read(block)
+        for block in self.blocks(inode):
+            data = self.read(block)
             position = 0
-            while position < self._block_size - _TAIL:
+            while position < self.block_size - _TAIL:
                 number, length, name_length = struct.unpack_from("<IHB", data, position)
                 if length < 8:
                     raise self._unreadable(f"a directory entry of {length} bytes in block {block}")
@@ -115,12 +115,41 @@ class Volume:
 
     def set_entry_type(self, directory: int, entry: Entry, kind: int) -> None:
         """Change the type of file that an entry of a directory (its inode number) announces."""
-        data = bytearray(self._read(entry.block))
+        data = bytearray(self.read(entry.block))
         data[entry.position + 7] = kind
-        body = self._block_size - _TAIL
+        self.write_directory_block(directory, entry.block, data)
+
+    def write_directory_block(self, directory: int, block: int, data: bytearray) -> None:
+        """Write a block of entries of a directory (its inode number); ``data`` gets the check sum."""
+        body = self.block_size - _TAIL
+        struct.pack_into("<IHBBI", data, body, 0, _TAIL, 0, 0xDE, 0)
         value = checksum(self._inode_seed(directory, self.inode(directory)), memoryview(data)[:body])
         struct.pack_into("<I", data, body + 8, value)
-        os.pwrite(self._file, data, self._offset + entry.block * self._block_size)
+        os.pwrite(self._file, data, self._place_of_block(block))
+
+    def blocks(self, inode: bytearray) -> Iterator[int]:
+        """The blocks of a file or directory, in their order."""
+        return self._blocks(bytes(inode[_EXTENTS]))
+
+    def read(self, block: int) -> bytes:
+        """One block."""
+        return os.pread(self._file, self.block_size, self._place_of_block(block))
+
+    def take_over_blocks(self, number: int, inode: bytearray, giver: bytearray) -> None:
+        """Give the file ``number`` all blocks of another one, and its size; the file's own blocks are forgotten.
+
+        The giver still names them: clear its inode. What the blocks hold is not touched.
+        """
+        for words in (_EXTENTS, slice(0x04, 0x08), slice(0x6C, 0x70), slice(0x1C, 0x20), slice(0x74, 0x76)):
+            inode[words] = giver[words]
+        self.set_inode(number, inode)
+        self._sign_nodes(bytes(inode[_EXTENTS]), self._inode_seed(number, inode))
+
+    def clear_inode(self, number: int) -> None:
+        """Make an inode look as if it had never been used. Bitmaps and counts are left as they are."""
+        piece, start = self._locate(number)
+        self._table_piece(piece)[start : start + self._inode_size] = bytes(self._inode_size)
+        self._changed.add(piece)
 
     def _read_superblock(self) -> None:
         block = os.pread(self._file, 1024, self._offset + 1024)
@@ -129,7 +158,7 @@ class Volume:
         incompatible, compatible = struct.unpack_from("<II", block, 0x60)
         if incompatible != _INCOMPATIBLE or not compatible & _METADATA_CSUM:
             raise self._unreadable(f"features {incompatible:#x} and {compatible:#x}")
-        self._block_size: int = 1024 << struct.unpack_from("<I", block, 0x18)[0]
+        self.block_size: int = 1024 << struct.unpack_from("<I", block, 0x18)[0]
         self._inodes_per_group: int = struct.unpack_from("<I", block, 0x28)[0]
         self._inode_size: int = struct.unpack_from("<H", block, 0x58)[0]
         self._descriptor_size: int = struct.unpack_from("<H", block, 0xFE)[0]
@@ -137,7 +166,7 @@ class Volume:
         first = struct.unpack_from("<I", block, 0x14)[0]
         self._seed = checksum(_MASK, block[0x68:0x78])
         groups = -(-inodes // self._inodes_per_group)
-        table = os.pread(self._file, groups * self._descriptor_size, self._offset + (first + 1) * self._block_size)
+        table = os.pread(self._file, groups * self._descriptor_size, self._offset + (first + 1) * self.block_size)
         self._tables = [self._table(table, group) for group in range(groups)]
 
     def _table(self, descriptors: bytes, group: int) -> int:
@@ -176,10 +205,24 @@ class Volume:
         os.pwrite(self._file, data, self._place(piece))
 
     def _place(self, piece: _Piece) -> int:
-        return self._offset + self._tables[piece[0]] * self._block_size + piece[1] * _PIECE
+        return self._offset + self._tables[piece[0]] * self.block_size + piece[1] * _PIECE
 
     def _read(self, block: int) -> bytes:
-        return os.pread(self._file, self._block_size, self._offset + block * self._block_size)
+        return os.pread(self._file, self.block_size, self._offset + block * self.block_size)
+
+    def _sign_nodes(self, node: bytes, seed: int) -> None:
+        """Renew the check sums of the blocks of an extent tree below ``node``."""
+        _magic, count, _most, depth = struct.unpack_from("<HHHH", node)
+        for index in range(count if depth else 0):
+            low, high = struct.unpack_from("<IH", node, 12 + 12 * index + 4)
+            child = bytearray(self.read(high << 32 | low))
+            tail = 12 + 12 * struct.unpack_from("<H", child, 4)[0]
+            struct.pack_into("<I", child, tail, checksum(seed, memoryview(child)[:tail]))
+            os.pwrite(self._file, child, self._place_of_block(high << 32 | low))
+            self._sign_nodes(bytes(child), seed)
+
+    def _place_of_block(self, block: int) -> int:
+        return self._offset + block * self.block_size
 
     def _blocks(self, node: bytes) -> Iterator[int]:
         """The blocks of a file, from a node of its extent tree."""
@@ -190,7 +233,7 @@ class Volume:
             start = 12 + 12 * index
             if depth:
                 low, high = struct.unpack_from("<IH", node, start + 4)
-                yield from self._blocks(self._read(high << 32 | low))
+                yield from self._blocks(self.read(high << 32 | low))
             else:
                 length, high, low = struct.unpack_from("<HHI", node, start + 4)
                 yield from range(high << 32 | low, (high << 32 | low) + length)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from vmharness.disk.joining import join, settle
 from vmharness.disk.population import apply_metadata
 from vmharness.errors import HostError
 from vmharness.host import proc
@@ -47,9 +48,13 @@ def make_ext4(disk: Path, offset: int, ext4: Ext4, tree: StagedTree) -> None:
     config = {"MKE2FS_CONFIG": str(_CONFIG)}
     proc.run(argv, doing="making the root filesystem", env=config, cwd=disk.absolute().parent)
     try:
+        if tree.huge_directories:
+            join(disk, offset, tree)
         apply_metadata(disk, offset, tree)
     except OSError as error:
         raise HostError(f"setting the metadata of the root filesystem: {error.strerror}") from error
+    if tree.huge_directories:
+        settle(disk, offset)
 
 
 def check_ext4(disk: Path, offset: int) -> tuple[str, ...]:

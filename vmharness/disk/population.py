@@ -22,7 +22,7 @@ from attrs import evolve
 from vmharness.disk.ext4 import ROOT, Volume
 from vmharness.errors import HostError
 from vmharness.host import index, proc
-from vmharness.host.index import Index, Metadata
+from vmharness.host.index import LOST_AND_FOUND, Index, Metadata
 from vmharness.model.results import StagedTree
 
 _SECOND = 1_000_000_000
@@ -31,7 +31,6 @@ _MODE_AND_UID, _TIMES, _GID = struct.Struct("<HH"), struct.Struct("<3I"), struct
 # upper halves of uid and gid, check sum, unused, extra size, check sum; times' extra words, time of creation
 _REST = struct.Struct("<6H 5I")
 _ENTRY_TYPE = {stat.S_IFCHR: 3, stat.S_IFBLK: 4}
-_LOST_AND_FOUND = b"lost+found"
 
 
 class _Meant(ABC):
@@ -165,7 +164,7 @@ def _walk(volume: Volume, meant: _Meant, attributes: _Attributes) -> None:
         for entry in volume.entries(volume.inode(directory)):
             metadata = meant.of(path, entry.name)
             if metadata is None:
-                if directory == ROOT and entry.name == _LOST_AND_FOUND:
+                if directory == ROOT and entry.name == LOST_AND_FOUND:
                     continue
                 raise _differs(path, entry.name)
             found += 1

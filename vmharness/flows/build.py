@@ -129,6 +129,7 @@ def prepare(spec: ImageSpec, options: Options, run: Run) -> Prepared:
         spec,
         tree=tree.identity,
         measure=tree.measure + contents.measure if contents else tree.measure,
+        huge_directories=tree.huge_directories,
         contents=contents is not None,
         identifiers=identity.derive(seed),
         accelerator=facts.accelerator,

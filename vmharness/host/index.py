@@ -3,6 +3,8 @@
 An ordinary user can neither give files away nor make device nodes. So an archive is unpacked as the user's own plain
 files, and the owner, mode, times, device number and extended attributes of each go into an SQLite file: one row a
 name, so that memory does not grow with the tree. What lays the tree on a disk reads them from there.
+
+The entries of a huge directory are staged in many small ones, its chunks; the index knows which (:meth:`Index.place`).
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from vmharness.errors import HostError
 _RECORD = struct.Struct("<IIIQ qI qI qI")
 _SECOND = 1_000_000_000
 _SCHEMA = """
-CREATE TABLE entry (parent BLOB, name BLOB, record BLOB NOT NULL, PRIMARY KEY (parent, name)) WITHOUT ROWID
+CREATE TABLE entry (parent BLOB, name BLOB, record BLOB NOT NULL, PRIMARY KEY (parent, name)) WITHOUT ROWID;
+CREATE TABLE spread (parent BLOB PRIMARY KEY, place BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE chunk (parent BLOB, first BLOB, place BLOB NOT NULL, PRIMARY KEY (parent, first)) WITHOUT ROWID;
 """
 _DUPLICATE = """
 INSERT OR REPLACE INTO entry SELECT ?, ?, record FROM entry WHERE parent = ? AND name = ?
@@ -53,6 +57,9 @@ class Metadata:
     def is_device(self) -> bool:
         """Whether it is a device node, block or character."""
         return stat.S_ISBLK(self.mode) or stat.S_ISCHR(self.mode)
+
+
+LOST_AND_FOUND = b"lost+found"  # of the root: mke2fs makes it itself
 
 
 class Index:
@@ -85,6 +92,44 @@ class Index:
         found: int = self._database.execute(query, (parent,)).fetchone()[0]
         return found
 
+    def names(self, parent: bytes) -> Iterator[bytes]:
+        """The names that a directory holds, sorted."""
+        query = "SELECT name FROM entry WHERE parent = ? AND name != x'' ORDER BY name"
+        for (name,) in self._database.execute(query, (parent,)):
+            yield name
+
+    def crowded(self, most: int) -> list[bytes]:
+        """The paths of the directories that hold more than ``most`` names."""
+        query = "SELECT parent FROM entry WHERE name != x'' GROUP BY parent HAVING count(*) > ?"
+        return [parent for (parent,) in self._database.execute(query, (most,))]
+
+    def put_spread(self, parent: bytes, place: bytes) -> None:
+        """Record that a directory's entries are staged in chunks, in the directory ``place`` of the staged data."""
+        self._database.execute("INSERT INTO spread VALUES (?, ?)", (parent, place))
+
+    def put_chunk(self, parent: bytes, first: bytes, place: bytes) -> None:
+        """Record that a directory's names from ``first`` on, up to the next chunk's, are staged in ``place``."""
+        self._database.execute("INSERT INTO chunk VALUES (?, ?, ?)", (parent, first, place))
+
+    def spreads(self) -> list[tuple[bytes, bytes]]:
+        """The directories whose entries are staged in chunks: path in the tree, and where the chunks lie."""
+        return self._database.execute("SELECT parent, place FROM spread ORDER BY parent").fetchall()
+
+    def place(self, path: bytes) -> bytes:
+        """Where the staged data have a path of the tree (without links), relative to their root."""
+        names = path.split(b"/")
+        if self._database.execute("SELECT 1 FROM spread WHERE place = ?", (names[0] + b"/0",)).fetchone():
+            return names[0] + b"/" + path  # the chunks' own folder is not in the tree: point to where nothing is
+        query = "SELECT place FROM chunk WHERE parent = ? AND first <= ? ORDER BY first DESC LIMIT 1"
+        at = parent = b""
+        for name in names:
+            row = None
+            if parent or name != LOST_AND_FOUND:
+                row = self._database.execute(query, (parent, name)).fetchone()
+            at = b"/".join(part for part in (row[0] if row else at, name) if part)
+            parent = parent + b"/" + name if parent else name
+        return at
+
     def with_xattrs(self) -> Iterator[Metadata]:
         """The metadata of every name that has extended attributes."""
         query = "SELECT record FROM entry WHERE length(record) > ?"
@@ -103,7 +148,7 @@ def create(path: Path) -> Iterator[Index]:
             # half an index is never used: it is made aside and renamed with its tree
             database.execute("PRAGMA journal_mode = OFF")
             database.execute("PRAGMA synchronous = OFF")
-            database.execute(_SCHEMA)
+            database.executescript(_SCHEMA)
             database.execute("BEGIN")
             yield Index(database)
             database.execute("COMMIT")

@@ -41,6 +41,7 @@ class StagedTree:
     :param owner_root: with no index: every file belongs to root in the image.
     :param identity: content id, the same for the same inputs.
     :param measure: its cost.
+    :param huge_directories: how many directories have their entries staged in chunks (see ``tree/spread.py``).
     """
 
     directory: Path
@@ -48,6 +49,7 @@ class StagedTree:
     owner_root: bool
     identity: str
     measure: TreeMeasure
+    huge_directories: int = 0
 
 
 @frozen(kw_only=True)

@@ -12,7 +12,7 @@ from attrs import asdict, frozen
 
 from vmharness.model.firmware import Firmware
 from vmharness.model.hardware import AcceleratorVerdict, DirectKernel, MachineSpec
-from vmharness.model.image import Grub, ImageSpec
+from vmharness.model.image import DirectorySource, Grub, ImageSpec
 from vmharness.model.partitions import Ext4, Fat, Layout
 from vmharness.model.results import TreeMeasure
 from vmharness.model.sizes import MIB
@@ -69,6 +69,7 @@ def make(  # noqa: PLR0913 -- each is a fact of another kind
     *,
     tree: str,
     measure: TreeMeasure,
+    huge_directories: int,
     contents: bool,
     identifiers: Identifiers,
     accelerator: AcceleratorVerdict,
@@ -79,6 +80,7 @@ def make(  # noqa: PLR0913 -- each is a fact of another kind
 
     :param tree: identity of the staged tree.
     :param measure: its cost with that of the grafted files.
+    :param huge_directories: how many directories of the staged tree have their entries staged in chunks.
     :param contents: whether there are grafted files.
     :raises SpecError: the sizes do not fit.
     """
@@ -111,12 +113,23 @@ def make(  # noqa: PLR0913 -- each is a fact of another kind
         layout=layout,
         ext4=ext4,
         fat=fat,
-        population=Population(
-            way="mke2fs on the host", reason="no guest and no second copy; owners are set in the image's inodes"
-        ),
+        population=_population(spec, huge_directories),
         machine=machine,
         boot_deadline=_BOOT_SECONDS * accelerator.accelerator.time_scale,
         steps=guest_steps(spec, layout, ext4, fat, accelerator.accelerator, contents=contents),
+    )
+
+
+def _population(spec: ImageSpec, huge_directories: int) -> Population:
+    if not huge_directories:
+        return Population(
+            way="mke2fs on the host", reason="no guest and no second copy; owners are set in the image's inodes"
+        )
+    copied = "; the source was copied into the cache for that" if isinstance(spec.root.source, DirectorySource) else ""
+    return Population(
+        way="mke2fs on the host, huge directories joined",
+        reason=f"mke2fs's time grows with the square of a directory's entries: those of huge directories "
+        f"({huge_directories} here) are laid in chunks and joined in the image{copied}",
     )
 
 

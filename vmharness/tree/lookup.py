@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 from vmharness.errors import HostError
+from vmharness.host import index
 from vmharness.model.results import StagedTree
 
 _MOST_LINKS = 40  # as the kernel's own limit, path_resolution(7)
@@ -109,7 +110,11 @@ def _numbers(text: str) -> dict[str, int]:
 
 
 def _on_host(tree: StagedTree, path: bytes) -> bytes:
+    """Where the host keeps what the tree has at a path without links."""
     root = os.fsencode(tree.directory)
+    if tree.huge_directories and tree.index is not None:
+        with index.read(tree.index) as entries:
+            path = entries.place(path)
     return root + b"/" + path if path else root
 
 

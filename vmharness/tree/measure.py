@@ -153,18 +153,32 @@ def measure_unpacked(data: Path, database: Path) -> TreeMeasure:
     return meter.total()
 
 
-def survey(directory: Path) -> tuple[TreeMeasure, str]:
-    """The cost of a directory of the host, and its identity.
+@frozen(kw_only=True)
+class Survey:
+    """What a look through a directory has shown.
+
+    :param identity: a digest, the same for the same tree.
+    :param most_entries: how many entries its most crowded directory has.
+    """
+
+    measure: TreeMeasure
+    identity: str
+    most_entries: int
+
+
+def survey(directory: Path) -> Survey:
+    """Look through a directory of the host.
 
     The identity is a digest over every file's path, metadata, size and modification time, the targets of symbolic links
     and extended attributes; file contents are not read. Access and change times are left out.
 
     :raises OSError: something in it cannot be read; its ``filename`` says what.
     """
-    meter, digest = Meter(), hashlib.sha256()
+    meter, digest, most = Meter(), hashlib.sha256(), 0
     for found in walk(directory):
         if isinstance(found, list):
             meter.add_directory(iter(found))
+            most = max(most, len(found))
             continue
         attributes = _attributes(directory, found)
         if meter.add(found) and xattrs.room(attributes) > _INLINE_XATTRS:
@@ -174,7 +188,7 @@ def survey(directory: Path) -> tuple[TreeMeasure, str]:
         size = 0 if stat.S_ISDIR(status.st_mode) else status.st_size
         facts = (status.st_mode, status.st_uid, status.st_gid, size, status.st_mtime_ns, status.st_rdev)
         digest.update(repr((found.path, facts, _content(found), attributes)).encode())
-    return meter.total(), digest.hexdigest()[:32]
+    return Survey(measure=meter.total(), identity=digest.hexdigest()[:32], most_entries=most)
 
 
 def _content(found: Found) -> bytes:

@@ -12,13 +12,13 @@ from typing import Any
 from attrs import asdict
 
 from vmharness.errors import HostError, SpecError
-from vmharness.host import cache
+from vmharness.host import cache, index
 from vmharness.model.results import StagedTree, TreeMeasure
 from vmharness.tree.measure import measure_unpacked
 from vmharness.tree.stream import Stream
 from vmharness.tree.unpack import Damaged, Refused, unpack
 
-_FORMAT = 1  # of an entry: raise it when its meaning changes
+_FORMAT = 2  # of an entry: raise it when its meaning changes
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 SPACE_HINT = "free some space, or point TMPDIR and XDG_CACHE_HOME to a larger disk"
 
@@ -65,10 +65,13 @@ def staged(  # noqa: PLR0913 -- what is staged, and how messages name it
     except OSError as error:
         hint = SPACE_HINT if error.errno in _NO_SPACE else None
         raise HostError(f"unpacking {what} into the cache {cache.root()}: {error.strerror}", hint=hint) from error
+    with index.read(place / "index") as entries:
+        huge = len(entries.spreads())
     return StagedTree(
         directory=place / "data",
         index=place / "index",
         owner_root=False,
         identity=identity,
         measure=TreeMeasure(**json.loads((place / "measure").read_text())),
+        huge_directories=huge,
     )

@@ -19,6 +19,7 @@ from vmharness.host import index
 from vmharness.host.index import Index, Metadata
 from vmharness.tree.folders import Folder, Folders
 from vmharness.tree.member import metadata_of, parts_of, raw, shown
+from vmharness.tree.spread import spread
 from vmharness.tree.stream import EndsEarly, Stream
 
 _FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -38,7 +39,7 @@ def unpack(stream: Stream, data: Path, database: Path, *, leave_out: frozenset[b
 
     Every directory has mode 0700 and every file 0600 there, and device nodes are FIFOs. A later member replaces an
     earlier one of the same name. Directories that the archive does not state are root's, with mode 0755 and the time
-    of the first member that needs them.
+    of the first member that needs them. The entries of huge directories end up in chunks (see ``tree/spread.py``).
 
     :param leave_out: paths of regular files that are not wanted.
     :raises Damaged: the archive is damaged.
@@ -48,19 +49,25 @@ def unpack(stream: Stream, data: Path, database: Path, *, leave_out: frozenset[b
     data.mkdir(mode=0o700)
     if b"system.posix_acl_default" in map(os.fsencode, os.listxattr(data)):
         os.removexattr(data, "system.posix_acl_default")  # nothing of the cache's own is to be inherited
-    with index.create(database) as entries, _Unpacker(data, entries, leave_out) as unpacker:
-        headers = _Headers(stream)
-        while (info := headers.next_member()) is not None:
-            try:
-                unpacker.add(info, stream)
-            except EndsEarly:
-                raise Damaged(f"ends within the member {shown(raw(info.name))}") from None
-            except ValueError as error:
-                raise Refused(f"the member {shown(raw(info.name))} {error}") from error
-            except OSError as error:
-                if error.errno != errno.ENAMETOOLONG:
-                    raise
-                raise Refused(f"the member {shown(raw(info.name))} has a name or target that is too long") from error
+    with index.create(database) as entries:
+        with _Unpacker(data, entries, leave_out) as unpacker:
+            _unpack_members(stream, unpacker)
+        spread(data, entries)
+
+
+def _unpack_members(stream: Stream, unpacker: _Unpacker) -> None:
+    headers = _Headers(stream)
+    while (info := headers.next_member()) is not None:
+        try:
+            unpacker.add(info, stream)
+        except EndsEarly:
+            raise Damaged(f"ends within the member {shown(raw(info.name))}") from None
+        except ValueError as error:
+            raise Refused(f"the member {shown(raw(info.name))} {error}") from error
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise Refused(f"the member {shown(raw(info.name))} has a name or target that is too long") from error
 
 
 class _Headers(tarfile.TarFile):
