@@ -170,6 +170,13 @@ class Workplace:
         (pid,) = found
         return pid
 
+    def wait_for_console(self) -> None:
+        """Wait until the machine of the one run has printed something."""
+        deadline = time.monotonic() + 60
+        while not any(log.stat().st_size for log in self.runs.glob("*/console.log")):
+            assert time.monotonic() < deadline, "the machine printed nothing"
+            time.sleep(0.02)
+
     def wait_for_no_guest(self, within: float) -> None:
         """Wait until no machine of this workplace is there."""
         deadline = time.monotonic() + within

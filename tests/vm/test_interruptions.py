@@ -72,6 +72,7 @@ def test_interrupted_boot(place: Workplace, minimal: Path) -> None:
     """A boot that is interrupted leaves no machine and no overlay, and names the run directory with its transcript."""
     with place.start("boot", minimal, "--until", "login") as live:
         place.wait_for_guest()
+        place.wait_for_console()
         os.killpg(live.pid, signal.SIGINT)
         done = live.end(within=10)
     assert done.status == 130
