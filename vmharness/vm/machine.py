@@ -162,8 +162,8 @@ class Machine:
             self._state = State.RUNNING
             self._resources = undo.pop_all()
 
-    def qmp(self, command: str, *, within: float = _MONITOR_SECONDS, **arguments: Any) -> Any:
-        """Run one monitor command; underscores in names stand for dashes.
+    def qmp(self, command: str, arguments: Mapping[str, Any] | None = None, *, within: float = _MONITOR_SECONDS) -> Any:
+        """Run one monitor command and give its return value.
 
         :raises QmpRefused: QEMU answered with an error.
         :raises QemuDied: QEMU is gone or does not answer.
@@ -171,9 +171,8 @@ class Machine:
         self._require(State.RUNNING, State.PAUSED)
         assert self._monitor is not None
         assert self._process is not None
-        dashed = {name.replace("_", "-"): value for name, value in arguments.items()}
         try:
-            return self._monitor.execute(command, dashed, within=within)
+            return self._monitor.execute(command, arguments or {}, within=within)
         except QemuDied as error:
             what = f"{error.what}: {self._process.exit_reason(_SETTLE_SECONDS) or 'it still runs'}"
             raise QemuDied(what, self.run.transcript, None, self._process.stderr) from error
@@ -186,11 +185,11 @@ class Machine:
         self._require(State.RUNNING, State.PAUSED)
         if not self._free_ports:
             raise ApiMisuse("this machine has no free root port; specify more root_ports")
-        self.qmp("blockdev-add", **qemu_args.blockdev(disk))
+        self.qmp("blockdev-add", qemu_args.blockdev(disk))
         try:
-            self.qmp("device_add", **qemu_args.disk_device(disk, self._free_ports[0]))
+            self.qmp("device_add", qemu_args.disk_device(disk, self._free_ports[0]))
         except QmpRefused:
-            self.qmp("blockdev-del", node_name=disk.name)
+            self.qmp("blockdev-del", {"node-name": disk.name})
             raise
         del self._free_ports[0]
 
