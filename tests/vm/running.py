@@ -37,6 +37,11 @@ class Done:
         """Standard output as one JSON object a line."""
         return [json.loads(line) for line in self.stdout.splitlines()]
 
+    def failed_after(self) -> float:
+        """Seconds that the step took which failed."""
+        (failure,) = (event for event in self.events() if event["event"] == "StepFailed")
+        return float(failure["seconds"])
+
     def error(self) -> str:
         """The text of the error that ended a run with ``--json``."""
         last = self.events()[-1]
