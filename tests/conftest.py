@@ -1,10 +1,15 @@
 """What all tests share."""
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
 TESTS = Path(__file__).resolve().parent
+
+# Programs of our own environment come first, as vmharness itself looks for them, also when it is not activated.
+os.environ["PATH"] = f"{Path(sys.executable).absolute().parent}:{os.environ['PATH']}"
 
 
 @pytest.fixture(scope="session")

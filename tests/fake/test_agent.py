@@ -11,6 +11,7 @@ import pytest
 from fake_machines import NewMachine
 
 from vmharness.errors import CommandFailed, NotProven, Unreachable
+from vmharness.host import proc
 from vmharness.model.outcome import Died, Panicked, Stalled
 from vmharness.vm.guest import Agent, Answer
 
@@ -23,20 +24,23 @@ NewAgent = Callable[..., Agent]
 def script(tmp_path: Path, checkout: Path) -> Callable[[str, str], Path]:
     """Writes a guest script into an appliance's folder, beside the real agent; gives the folder.
 
-    The agent's own two paths are the only thing in it that is not as in the appliance.
+    The paths of the agent's folders and of busybox are the only thing in it that is not as in the appliance.
     """
+    busybox = tmp_path / "busybox"
+    busybox.symlink_to(proc.require("busybox"))  # a host need not have it in /bin
     appliance = tmp_path / "appliance"
     (appliance / "steps").mkdir(parents=True)
     (tmp_path / "work").mkdir()
     for name in ("agent", "run-script", "lib.sh"):
         text = (checkout / "guest-scripts" / name).read_text()
         text = text.replace("/run/vmharness", str(tmp_path / "work")).replace("/lib/vmharness", str(appliance))
+        text = text.replace("#!/bin/busybox", f"#!{busybox}")
         (appliance / name).write_text(text)
     (appliance / "run-script").chmod(0o755)
 
     def write(name: str, body: str) -> Path:
         step = appliance / "steps" / name
-        step.write_text(f"#!/bin/busybox sh\nset -eu\n. {appliance}/lib.sh\n{body}\n")
+        step.write_text(f"#!{busybox} sh\nset -eu\n. {appliance}/lib.sh\n{body}\n")
         step.chmod(0o755)
         return appliance
 
