@@ -29,6 +29,9 @@ Exit codes:
   130  interrupted
 """
 
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that ask for the end: Ctrl-C, another program's wish, the terminal that was closed."""
+
 _ACCEL = click.option(
     "--accel", type=click.Choice(["auto", "kvm", "tcg"]), default="auto", show_default=True, help="Accelerator."
 )
@@ -242,8 +245,9 @@ def _errors_reported(*, as_json: bool) -> Iterator[None]:
     """Turn each error of the tree into a sentence on standard error and its exit code."""
     from vmharness.errors import ApiMisuse, VmharnessError  # noqa: PLC0415
 
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
+    for number in _ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and shells' background jobs have it
+            signal.signal(number, _interrupt)
     try:
         yield
     except ApiMisuse as error:
@@ -268,5 +272,7 @@ def _fail(text: str, code: int, *, as_json: bool) -> NoReturn:
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """The terminal was closed or we are asked to end: unwind as for Ctrl-C, so that nothing is left behind."""
+    """Unwind, so that nothing is left behind, whoever asks us to end; asking again does not disturb that."""
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
