@@ -53,7 +53,7 @@ def _build(context: Context, source: str, path: Path, what: str) -> Figure:
     peaks: dict[str, int] = json.loads(report.read_text())
     highest = max(peaks, key=lambda part: peaks[part])
     return Figure(
-        what=f"memory of vmharness building from {what} (highest in: {highest})",
+        what=f"memory of vmharness, building from {what} (highest: {highest})",
         unit="MB",
         samples=(peaks[highest] / 1e6,),
         wanted=_MARK,

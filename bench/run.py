@@ -32,7 +32,7 @@ BENCHMARKS: dict[str, Callable[[Context], tuple[Figure, ...]]] = {
     "debian": builds.measure_debian,
 }
 _SCREEN = Console(stderr=True)
-_PAPER = Console(width=None if Console().is_terminal else 200)  # a file has no width: lines stay whole
+_PAPER = Console(width=None if Console().is_terminal else 300)  # a file has no width: lines stay whole
 
 
 @click.command()

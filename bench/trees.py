@@ -12,8 +12,8 @@ _SMALL = 200  # bytes of a file where only the number of entries counts
 
 
 def make_tree(root: Path, *, entries: int, data: int) -> None:
-    """A tree like an installed system's in what costs time: folders of some twenty entries, a few of them deep, many
-    small files and some large ones, and one entry in ten a symbolic link.
+    """A tree like an installed system's in what costs time: folders of some twenty entries, some six levels
+    deep, many small files and some large ones, and one entry in ten a symbolic link.
 
     :param root: folder that is made.
     :param entries: how many, the root aside.
@@ -27,7 +27,7 @@ def make_tree(root: Path, *, entries: int, data: int) -> None:
     root.mkdir()
     folders = [root]
     for number, (kind, weight) in enumerate(zip(kinds, weights, strict=True)):
-        place = chance.choice(folders[-_PER_FOLDER:]) / f"{kind}-{number}"
+        place = chance.choice(folders) / f"{kind}-{number}"
         if kind == "folder":
             place.mkdir()
             folders.append(place)
