@@ -6,6 +6,7 @@ A figure that misses its mark is shown as missed; that is a finding, not a failu
 from __future__ import annotations
 
 import json
+import signal
 import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -44,6 +45,7 @@ _PAPER = Console(width=None if Console().is_terminal else 300)  # a file has no 
 def main(rounds: int, only: str, full: bool, accel: str, json_file: Path | None) -> None:
     """Measure vmharness beside what it is compared with, in one run, and print a table."""
     names = _chosen(only)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing is left behind
     verdict = accelerator.choose(accel)
     about = {**machine.describe(), "accelerator": verdict.reason, "load at the start": machine.load()}
     results = []
