@@ -19,6 +19,8 @@ from vmharness.plan.qemu_args import Channels
 
 _GRACE = 3.0
 _STDERR_TAIL = 65_536
+_SO_SNDBUFFORCE = 32  # Linux, asm-generic/socket.h; not in Python's module
+_AHEAD = 32 << 20
 
 
 @frozen(kw_only=True)
@@ -116,6 +118,7 @@ def launch(
         try:
             for _ in range(3 if command_console else 2):
                 one, other = socket.socketpair()
+                _widen(other)
                 ours.append(undo.enter_context(one))
                 theirs.append(handed_over.enter_context(other))
             numbers = [end.fileno() for end in theirs]
@@ -130,6 +133,18 @@ def launch(
         streams = Streams(monitor=ours[0], log=ours[1], command=ours[2] if command_console else None)
         undo.pop_all()
     return QemuProcess(child=child, streams=streams, stderr_path=stderr_path)
+
+
+def _widen(end: socket.socket) -> None:
+    """Let QEMU write far ahead of our reading.
+
+    Its serial port sends single bytes, each of which counts as most of a KiB against the socket's limit, and drops them
+    after a few tries when the limit is reached: on a busy host, with the usual limit, some 300 unread bytes are enough.
+    """
+    try:
+        end.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _AHEAD)
+    except PermissionError:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _AHEAD)  # as far as the system's limit goes
 
 
 def _spawn(argv: list[str], descriptors: list[int], stderr_path: Path) -> subprocess.Popen[bytes]:
