@@ -7,7 +7,6 @@ lines; a program that is not there names the package that brings it.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import signal
@@ -18,11 +17,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from attrs import frozen
 
 from vmharness.errors import HostError
+from vmharness.host.starting import start
 
 _PACKAGES = {
     "qemu-system-x86_64": "qemu-system-x86",
@@ -50,8 +50,6 @@ _PACKAGES = {
     "apt-get": "apt",
     "newuidmap": "uidmap",
 }
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @frozen(kw_only=True)
@@ -103,11 +101,6 @@ def package_of(program: str) -> str:
     return _PACKAGES.get(program, program)
 
 
-def die_with_parent() -> None:
-    """Run in a child between fork and exec: the kernel ends it when the thread that made it ends."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def run(  # noqa: PLR0913 -- what a program can be given
     argv: Sequence[str | Path],
     *,
@@ -130,28 +123,32 @@ def run(  # noqa: PLR0913 -- what a program can be given
     :raises HostError: the program is missing, failed, or took too long.
     """
     program = require(str(argv[0])) if "/" not in str(argv[0]) else Path(argv[0])
-    feed: dict[str, Any] = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin or subprocess.DEVNULL}
+    data = stdin if isinstance(stdin, bytes) else None
     try:
-        done: subprocess.CompletedProcess[bytes] = subprocess.run(
+        child = start(
             [str(program), *map(str, argv[1:])],
-            capture_output=True,
+            stdin=(stdin or subprocess.DEVNULL) if not isinstance(stdin, bytes) else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env=environment(env),
             cwd=cwd,
-            timeout=timeout,
-            preexec_fn=die_with_parent,
-            check=False,
-            **feed,
         )
-    except subprocess.TimeoutExpired as error:
-        raise HostError(f"{doing}: {argv[0]} did not end within {timeout:.0f} s") from error
     except OSError as error:
         raise HostError(f"{doing}: cannot run {argv[0]}: {error.strerror}") from error
+    with child:
+        try:
+            stdout, stderr = child.communicate(data, timeout)
+        except BaseException as error:
+            child.kill()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise HostError(f"{doing}: {argv[0]} did not end within {timeout:.0f} s") from error
+            raise
     if log is not None:
         with log.open("ab") as file:
-            file.write(done.stderr)
-    if done.returncode not in ok:
-        raise _failure(doing, str(argv[0]), done.returncode, done.stderr or done.stdout, log)
-    return Completed(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
+            file.write(stderr)
+    if child.returncode not in ok:
+        raise _failure(doing, str(argv[0]), child.returncode, stderr or stdout, log)
+    return Completed(status=child.returncode, stdout=stdout, stderr=stderr)
 
 
 def run_within(argv: Sequence[str | Path], *, seconds: float, cwd: Path | None = None) -> Completed | None:
@@ -163,14 +160,13 @@ def run_within(argv: Sequence[str | Path], *, seconds: float, cwd: Path | None =
     """
     program = require(str(argv[0])) if "/" not in str(argv[0]) else Path(argv[0])
     try:
-        child = subprocess.Popen(
+        child = start(
             [str(program), *map(str, argv[1:])],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment(),
             cwd=cwd,
-            preexec_fn=die_with_parent,  # noqa: PLW1509 -- a prctl call only, safe after fork
         )
     except OSError as error:
         raise HostError(f"cannot run {argv[0]}: {error.strerror}") from error
@@ -205,13 +201,12 @@ def pipe_from(
     :raises HostError: the program is missing, or it failed; when the reader stops early the program is ended silently.
     """
     program = require(str(argv[0]))
-    child = subprocess.Popen(
+    child = start(
         [str(program), *map(str, argv[1:])],
         stdin=stdin or subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment(env),
-        preexec_fn=die_with_parent,  # noqa: PLW1509 -- a prctl call only, safe after fork
     )
     with child:
         assert child.stdout is not None

@@ -15,6 +15,7 @@ from attrs import define, frozen
 
 from vmharness.errors import LaunchFailed
 from vmharness.host import proc
+from vmharness.host.starting import start
 from vmharness.plan.qemu_args import Channels
 
 _GRACE = 3.0
@@ -149,14 +150,13 @@ def _widen(end: socket.socket) -> None:
 
 def _spawn(argv: list[str], descriptors: list[int], stderr_path: Path) -> subprocess.Popen[bytes]:
     with stderr_path.open("wb") as stderr:
-        return subprocess.Popen(
+        return start(
             argv,
             stdin=subprocess.DEVNULL,
             stdout=stderr,
             stderr=stderr,
             pass_fds=descriptors,
             env=proc.environment(),
-            preexec_fn=proc.die_with_parent,  # noqa: PLW1509 -- a prctl call only, safe after fork
             # Ctrl-C in the terminal is for us: QEMU is ended by the ladder, after its evidence is safe.
             start_new_session=True,
         )
