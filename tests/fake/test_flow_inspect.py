@@ -3,6 +3,7 @@
 import json
 import struct
 from pathlib import Path
+from uuid import UUID
 
 import finished_disk
 import pytest
@@ -25,7 +26,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An output folder that no test changes."""
     scratch, output = tmp_path_factory.mktemp("scratch"), tmp_path_factory.mktemp("output")
     finished = finished_disk.make(scratch)
-    image.convert(finished.disk, output / IMAGE, Format.QCOW2)
+    image.convert(finished.disk, output / IMAGE, Format.QCOW2, UUID(int=1))
     finished.store.rename(output / STORE)
     (output / "transcript.log").write_bytes(b"the guest's words\n")
     file = SourceFile(path=Path("/a/file"), sha256="0" * 64)

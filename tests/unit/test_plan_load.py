@@ -67,6 +67,8 @@ def test_everything() -> None:
     spec = loaded("""
         [image]
         name = "debian"
+        base-name = "disk"
+        hydra-build-products = true
         format = "raw"
         partition-table = "efi"
         size = "4G"
@@ -102,7 +104,12 @@ def test_everything() -> None:
 
         [guest]
         memory = "1G"
+
+        [hooks]
+        after-build = ["./finish", "--fast"]
     """)
+    assert (spec.base_name, spec.stem, spec.hydra_build_products) == ("disk", "disk", True)
+    assert spec.hooks.after_build == ("./finish", "--fast")
     assert (spec.name, spec.format, spec.partition_table) == ("debian", Format.RAW, PartitionTable.EFI)
     assert (spec.size, spec.additional_space, spec.boot_size) == (4 * GIB, MIB, 300 * MIB)
     assert (spec.root.label, spec.root.machine_id) == ("system", MachineId.REMOVE)
@@ -161,6 +168,7 @@ def test_a_descriptor() -> None:
 INSTALLERS = 'systemd-boot | grub | none | { command = ["..."] }'
 SIZES = "512M, 4GiB, or a number of bytes"
 KINDS = "directory | tar | debian | minimal"
+COMMAND = '"gzip --keep $1" or ["./finish", "--fast"]'
 TEXT = "a text in quotes"
 MODE = 'octal digits in quotes, such as "0644"'
 
@@ -199,6 +207,24 @@ MODE = 'octal digits in quotes, such as "0644"'
         (image('name = "a/b"').replace('name = "x"\n', ""), "image.name", "'a/b' cannot be a file name", ""),
         (image('name = ""').replace('name = "x"\n', ""), "image.name", "'' cannot be a file name", ""),
         (image('name = "a\\u0000"').replace('name = "x"\n', ""), "image.name", "'a\\x00' cannot be a file name", ""),
+        (image('base-name = "../x"'), "image.base-name", "'../x' cannot be a file name", ""),
+        (image('base-name = ""'), "image.base-name", "'' cannot be a file name", ""),
+        (
+            image("base-name = 'x\"y'\nhydra-build-products = true"),
+            "image.base-name",
+            "Hydra's list takes no name with a quotation mark",
+            "",
+        ),
+        (image("hydra-build-products = 1"), "image.hydra-build-products", "1 has the wrong type", "true or false"),
+        (f"{BASE}[hooks]\nafter-build = []", "hooks.after-build", "[] is not a command", COMMAND),
+        (f"{BASE}[hooks]\nafter-build = ' '", "hooks.after-build", "' ' is not a command", COMMAND),
+        (f"{BASE}[hooks]\nafter-build = [1]", "hooks.after-build", "[1] is not a command", COMMAND),
+        (
+            f"{BASE}[hooks]\nafter = 'x'",
+            "hooks.after",
+            "unknown key 'after'; did you mean 'after-build'?",
+            "after-build",
+        ),
         (image('format = "qcow3"'), "image.format", "'qcow3' is not known; did you mean 'qcow2'?", "raw | qcow2"),
         (image("format = 3"), "image.format", "3 is not known", "raw | qcow2"),
         (image('partition-table = "gpt"'), "image.partition-table", "'gpt' is not known", "efi"),

@@ -10,13 +10,20 @@ import json
 import os
 import shutil
 from pathlib import Path
+from uuid import UUID
 
 from attrs import frozen
 
+from vmharness.disk.headers import set_identifier
 from vmharness.errors import HostError, VerificationFailed
 from vmharness.host import proc
 from vmharness.model.image import Format
 from vmharness.model.sizes import format_size
+
+# Without force_size, the size in a VHD is rounded up to what cylinders, heads and sectors can say.
+_OPTIONS = {Format.QCOW2_COMPRESSED: ("-c",), Format.VPC: ("-o", "subformat=dynamic,force_size=on")}
+# The formats that ``qemu-img check`` knows.
+_CHECKED = {Format.QCOW2, Format.QCOW2_COMPRESSED, Format.VDI}
 
 
 @frozen(kw_only=True)
@@ -47,35 +54,43 @@ def create(path: Path, size: int) -> None:
         raise HostError(f"cannot make the disk {path}: {error.strerror}") from error
 
 
-def convert(raw: Path, target: Path, form: Format) -> None:
+def convert(raw: Path, target: Path, form: Format, identifier: UUID) -> None:
     """Write a raw image to ``target`` in another format, and onto the disk; what is zero in it takes no room there.
+
+    The virtual size is that of the raw image, to the byte: what lies at the disk's end, such as the second GPT, stays
+    at its end.
+
+    :param identifier: the file's own, where the format has one.
 
     :raises HostError: the conversion failed, such as for want of space; a half-written target is removed.
     :raises VerificationFailed: the target does not hold what the raw image holds.
     """
     copy = ("cp", "--reflink=auto", "--sparse=always", "--")
-    rewrite = ("qemu-img", "convert", "-f", "raw", "-O", form.value)
+    rewrite = ("qemu-img", "convert", "-f", "raw", "-O", form.driver, *_OPTIONS.get(form, ()))
     argv: list[str | Path] = [*(copy if form is Format.RAW else rewrite), raw.absolute(), target.absolute()]
     try:
         proc.run(argv, doing=f"converting the image to {form.value}")
-        _sync(target)
+        set_identifier(target, form, identifier)
+        sync(target)
+        _require_sound(target, form)
         _require_equal(raw, target, form)
     except BaseException:
         target.unlink(missing_ok=True)
         raise
 
 
-def deliver(raw: Path, target: Path, form: Format) -> None:
+def deliver(raw: Path, target: Path, form: Format, identifier: UUID) -> None:
     """Turn a finished raw disk into the image ``target``, without a copy where possible; ``raw`` may be gone after.
 
+    :param identifier: as for :func:`convert`.
     :raises: as :func:`convert`.
     """
     if form is Format.RAW and raw.stat().st_dev == target.parent.stat().st_dev:
         raw.rename(target)
         target.chmod(0o644)
-        _sync(target)
+        sync(target)
     else:
-        convert(raw, target, form)
+        convert(raw, target, form, identifier)
 
 
 def clone(source: Path, target: Path) -> None:
@@ -85,7 +100,7 @@ def clone(source: Path, target: Path) -> None:
     """
     how = ["--reflink=auto", "--sparse=auto", "--preserve=timestamps"]
     proc.run(["cp", *how, "--", source, target], doing=f"copying {source.name}")
-    _sync(target)
+    sync(target)
 
 
 def create_overlay(base: Path, form: Format, target: Path) -> None:
@@ -102,7 +117,7 @@ def create_overlay(base: Path, form: Format, target: Path) -> None:
         "-b",
         base.absolute(),
         "-F",
-        form.value,
+        form.driver,
         target.absolute(),
     ]
     proc.run(argv, doing=f"laying an overlay on {base}")
@@ -113,11 +128,11 @@ def info(path: Path, form: Format) -> ImageInfo:
 
     :raises HostError: it is not there, or is no image of that format.
     """
-    argv: list[str | Path] = ["qemu-img", "info", "--force-share", "-f", form.value, "--output=json", path.absolute()]
+    argv: list[str | Path] = ["qemu-img", "info", "--force-share", "-f", form.driver, "--output=json", path.absolute()]
     facts = json.loads(proc.run(argv, doing=f"reading the image {path}").stdout)
     backing = facts.get("full-backing-filename") or facts.get("backing-filename")
     return ImageInfo(
-        format=Format(facts["format"]),
+        format=form,
         virtual_size=facts["virtual-size"],
         allocated=facts["actual-size"],
         backing=Path(backing) if backing else None,
@@ -138,14 +153,30 @@ def require_space(folder: Path, needed: int) -> None:
         )
 
 
+def sync(path: Path) -> None:
+    """See to it that a file is on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _require_sound(target: Path, form: Format) -> None:
+    """Check the format's own structures, where ``qemu-img`` can."""
+    if form not in _CHECKED:
+        return
+    argv: list[str | Path] = ["qemu-img", "check", "-f", form.driver, target.absolute()]
+    done = proc.run(argv, doing="checking the converted image", ok=range(256))
+    if done.status != 0:
+        said = (done.text + done.stderr.decode("utf-8", "replace")).strip()
+        raise VerificationFailed(f"the {form.value} image is damaged", findings=tuple(said.splitlines()))
+
+
 def _require_equal(raw: Path, target: Path, form: Format) -> None:
-    """Compare contents: a converter that loses a cluster is not noticed by any check of the raw disk."""
-    argv: list[str | Path] = ["qemu-img", "compare", "-f", "raw", "-F", form.value, raw.absolute(), target.absolute()]
+    """Compare contents and size: a converter that loses a cluster is not noticed by any check of the raw disk."""
+    size = info(target, form).virtual_size
+    if size != raw.stat().st_size:
+        found = f"it shows a disk of {size} bytes instead of {raw.stat().st_size}"
+        raise VerificationFailed(f"the {form.value} image differs from the raw disk", findings=(found,))
+    argv: list[str | Path] = ["qemu-img", "compare", "-f", "raw", "-F", form.driver, raw.absolute(), target.absolute()]
     done = proc.run(argv, doing="comparing the converted image", ok=(0, 1))
     if done.status == 1:
         raise VerificationFailed(f"the {form.value} image differs from the raw disk", findings=(done.text.strip(),))
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -13,7 +13,7 @@ from vmharness.disk import efivars, image, partitioning, verify
 from vmharness.disk.filesystems import make_ext4
 from vmharness.errors import BuildFailed, GuestError, QemuDied, SpecError, VerificationFailed
 from vmharness.events import Emit, nobody
-from vmharness.flows import uptodate
+from vmharness.flows import hooks, uptodate
 from vmharness.flows.bringup import appliance_up, wake_parameters
 from vmharness.flows.outputs import Prepared, deliver
 from vmharness.flows.run import Run, recorded
@@ -114,6 +114,7 @@ def read_definition(definition: Path) -> ImageSpec:
 
 def prepare(spec: ImageSpec, options: Options, run: Run) -> Prepared:
     """Look at the host, stage the tree, decide everything. Touches nothing but the cache and the run directory."""
+    hooks.require(spec)
     with run.part("look at the host"):
         tools = (*BUILD_TOOLS, "mmdebstrap") if isinstance(spec.root.source, DebianSource) else BUILD_TOOLS
         facts = probe(accel=options.accel, firmware=spec.efi.firmware, tools=tools)

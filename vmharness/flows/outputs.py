@@ -11,6 +11,7 @@ from attrs import frozen
 from vmharness import __version__
 from vmharness.disk import efivars, image
 from vmharness.events import Published
+from vmharness.flows import hooks
 from vmharness.flows.run import Run
 from vmharness.host import cache, publish
 from vmharness.host.appliance import Appliance
@@ -19,11 +20,19 @@ from vmharness.model.facts import HostFacts
 from vmharness.model.image import CommandInstaller, Format, Grub, ImageSpec, SystemdBoot
 from vmharness.model.results import StagedContents, StagedTree
 from vmharness.model.variables import decode
+from vmharness.plan import identity
 from vmharness.plan.make import Plan
 
-EXTENSIONS = {Format.RAW: ".img", Format.QCOW2: ".qcow2"}
+EXTENSIONS = {
+    Format.RAW: ".img",
+    Format.QCOW2: ".qcow2",
+    Format.QCOW2_COMPRESSED: ".qcow2",
+    Format.VDI: ".vdi",
+    Format.VPC: ".vhd",
+}
 VARIABLES_NAME = "efi-vars.fd"
 TRANSCRIPT_NAME = "transcript.log"
+BUILD_PRODUCTS = Path("nix-support/hydra-build-products")
 
 
 @frozen(kw_only=True)
@@ -45,26 +54,51 @@ def deliver(prepared: Prepared, output: Path, inputs: str, run: Run) -> manifest
     :param inputs: content id of the build, for the manifest.
     """
     plan = prepared.plan
-    name = plan.spec.name + EXTENSIONS[plan.spec.format]
+    name = plan.spec.stem + EXTENSIONS[plan.spec.format]
     with publish.published(output) as folder:
         with run.part(f"write the {plan.spec.format.value} image"):
-            image.deliver(run.directory.disk, folder / name, plan.spec.format)
-        names = {"image": name, "transcript": TRANSCRIPT_NAME}
+            identifier = identity.image_file(prepared.seed)
+            image.deliver(run.directory.disk, folder / name, plan.spec.format, identifier)
+        names = {name: "image", TRANSCRIPT_NAME: "transcript"}
         _copy_synced(run.directory.transcript, folder / TRANSCRIPT_NAME)
         if plan.spec.efi.touch_variables:
-            names["efi-variables"] = VARIABLES_NAME
+            names[VARIABLES_NAME] = "efi-variables"
             _copy_synced(run.directory.variables, folder / VARIABLES_NAME)
+        hooks.after_build(plan.spec, folder, name, VARIABLES_NAME if VARIABLES_NAME in names else None, run)
+        names |= {path.name: "extra" for path in sorted(folder.iterdir()) if path.name not in names}
         with run.part("write the manifest"):
-            files = tuple(_output_file(role, folder / file) for role, file in sorted(names.items()))
-            made = _manifest(prepared, files, inputs, run)
+            files = tuple(_output_file(role, folder / file) for file, role in names.items())
+            made = _manifest(prepared, _by_role(files), folder, inputs, run)
+            if plan.spec.hydra_build_products:
+                list_for_hydra(made, folder, output)
             _write_synced(folder / manifest.MANIFEST_NAME, manifest.to_json(made))
-    run.emit(Published(directory=output.absolute(), files=(*names.values(), manifest.MANIFEST_NAME)))
+    run.emit(Published(directory=output.absolute(), files=(*names, manifest.MANIFEST_NAME)))
     return made
 
 
-def _manifest(prepared: Prepared, files: tuple[manifest.OutputFile, ...], inputs: str, run: Run) -> manifest.Manifest:
+def list_for_hydra(made: manifest.Manifest, folder: Path, output: Path) -> None:
+    """Write the file by which Hydra, the Nix continuous integration system, finds the image.
+
+    It takes absolute paths only, so the file belongs to the folder's place and is not in the manifest.
+
+    :param folder: where the outputs are now, and ``output`` where they will be.
+    """
+    image_file = made.file("image")
+    assert image_file is not None
+    path = folder / BUILD_PRODUCTS
+    path.parent.mkdir()
+    _write_synced(path, f'file {made.format.driver}-image "{output.resolve() / image_file.name}"\n')
+
+
+def _by_role(files: tuple[manifest.OutputFile, ...]) -> tuple[manifest.OutputFile, ...]:
+    return tuple(sorted(files, key=lambda file: (file.role, file.name)))
+
+
+def _manifest(
+    prepared: Prepared, files: tuple[manifest.OutputFile, ...], folder: Path, inputs: str, run: Run
+) -> manifest.Manifest:
     plan, spec = prepared.plan, prepared.plan.spec
-    store = efivars.read_store(run.directory.variables) if spec.efi.touch_variables else None
+    store = efivars.read_store(folder / VARIABLES_NAME) if spec.efi.touch_variables else None
     variables = tuple(decode(variable) for variable in store.variables) if store is not None else None
     firmware = plan.firmware
     return manifest.Manifest(

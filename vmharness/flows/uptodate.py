@@ -12,8 +12,9 @@ from attrs import evolve
 from vmharness.disk import image
 from vmharness.errors import SpecError
 from vmharness.events import Published
+from vmharness.flows import hooks
 from vmharness.flows.inspect import read_manifest
-from vmharness.flows.outputs import Prepared
+from vmharness.flows.outputs import BUILD_PRODUCTS, Prepared, list_for_hydra
 from vmharness.flows.run import Run
 from vmharness.host import cache, publish
 from vmharness.model import manifest
@@ -32,6 +33,7 @@ def inputs_of(prepared: Prepared) -> str:
         "contents": cache.digest_of(prepared.contents.archive) if prepared.contents else "",
         "appliance": prepared.appliance.identity,
         "firmware": [cache.remembered_digest(path) for path in (plan.firmware.code, plan.firmware.template)],
+        "hooks": hooks.inputs(plan.spec),
         "tools": prepared.facts.versions,
         "vmharness": _own_digest(),
     }
@@ -85,6 +87,8 @@ def copied(inputs: str, output: Path, run: Run) -> manifest.Manifest | None:
             if cache.digest_of(folder / file.name) != file.sha256:
                 run.note(f"{source / file.name} is not what was published there; the image is built anew")
                 return None
+        if (source / BUILD_PRODUCTS).is_file():
+            list_for_hydra(made, folder, output)
         image.clone(source / manifest.MANIFEST_NAME, folder / manifest.MANIFEST_NAME)
     run.emit(Published(directory=output.absolute(), files=tuple(file.name for file in made.files)))
     return made

@@ -15,6 +15,14 @@ class Format(Enum):
 
     RAW = "raw"
     QCOW2 = "qcow2"
+    QCOW2_COMPRESSED = "qcow2-compressed"
+    VDI = "vdi"
+    VPC = "vpc"
+
+    @property
+    def driver(self) -> str:
+        """What QEMU and ``qemu-img`` call it."""
+        return "qcow2" if self is Format.QCOW2_COMPRESSED else self.value
 
 
 class PartitionTable(Enum):
@@ -185,6 +193,16 @@ class DeterministicSpec:
 
 
 @frozen(kw_only=True)
+class HooksSpec:
+    """Commands of the host that the build runs.
+
+    :param after_build: argument list, run when the image is finished and not yet published; none if empty.
+    """
+
+    after_build: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
 class GuestSpec:
     """The appliance's machine: ``memory`` in bytes."""
 
@@ -196,6 +214,8 @@ class ImageSpec:
     """One image definition.
 
     :param origin: the definition file.
+    :param base_name: stem of the image's file name, or None for ``name``.
+    :param hydra_build_products: whether the output lists itself for Hydra.
     :param size: bytes of the whole disk, or None for ``auto``.
     :param additional_space: free bytes that an ``auto`` root filesystem has at least.
     :param boot_size: bytes of the EFI system partition.
@@ -204,6 +224,8 @@ class ImageSpec:
     origin: Path
     name: str
     root: RootSpec
+    base_name: str | None = None
+    hydra_build_products: bool = False
     format: Format = Format.QCOW2
     partition_table: PartitionTable = PartitionTable.EFI
     size: int | None = None
@@ -214,3 +236,9 @@ class ImageSpec:
     efi: EfiSpec = field(factory=EfiSpec)
     deterministic: DeterministicSpec = field(factory=DeterministicSpec)
     guest: GuestSpec = field(factory=GuestSpec)
+    hooks: HooksSpec = field(factory=HooksSpec)
+
+    @property
+    def stem(self) -> str:
+        """The image's file name without its extension."""
+        return self.name if self.base_name is None else self.base_name

@@ -22,7 +22,7 @@ SCHEMA = 1
 class OutputFile:
     """A published file.
 
-    :param role: ``image``, ``efi-variables`` or ``transcript``.
+    :param role: ``image``, ``efi-variables``, ``transcript``, or ``extra`` for what a hook left beside them.
     :param name: its name in the output folder.
     :param size: bytes.
     """

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from vmharness.errors import SpecError
-from vmharness.model.image import CommandInstaller, ImageSpec
-from vmharness.model.sizes import MIB, format_size
+from vmharness.model.image import CommandInstaller, Format, ImageSpec
+from vmharness.model.sizes import GIB, MIB, format_size
 
 _LEAST_MEMORY = 128 * MIB
+# QEMU, block/vpc.c: VHD_MAX_SECTORS
+_LARGEST_VHD = 2040 * GIB
 
 
 def check(spec: ImageSpec) -> None:
@@ -19,10 +21,28 @@ def check(spec: ImageSpec) -> None:
     _check_bootloader(spec)
 
 
+def check_disk(spec: ImageSpec, size: int) -> None:
+    """Refuse a disk that its image file could not describe.
+
+    :param size: bytes of the whole disk.
+    :raises SpecError: it is too large for the format.
+    """
+    if spec.format is Format.VPC and size > _LARGEST_VHD:
+        raise SpecError(
+            f"a VHD holds at most {format_size(_LARGEST_VHD)}, and the disk has {format_size(size)}",
+            origin=str(spec.origin),
+            key="image.format",
+            allowed="another format, or a smaller disk",
+        )
+
+
 def _check_image(spec: ImageSpec) -> None:
     origin = str(spec.origin)
-    if not spec.name or "/" in spec.name or spec.name.startswith(".") or not spec.name.isprintable():
-        raise SpecError(f"{spec.name!r} cannot be a file name", origin=origin, key="image.name")
+    for key, name in (("name", spec.name), ("base-name", spec.stem)):
+        if not name or "/" in name or name.startswith(".") or not name.isprintable():
+            raise SpecError(f"{name!r} cannot be a file name", origin=origin, key=f"image.{key}")
+    if spec.hydra_build_products and '"' in spec.stem:
+        raise SpecError("Hydra's list takes no name with a quotation mark", origin=origin, key="image.base-name")
     if spec.root.filesystem != "ext4":
         raise SpecError(
             f"{spec.root.filesystem!r} is not supported", origin=origin, key="root.filesystem", allowed="ext4"

@@ -51,3 +51,8 @@ def derive(seed: str) -> Identifiers:
         hash_seed=identifier("root-hash-seed"),
         volume_id=identifier("esp-volume-id").time_low,
     )
+
+
+def image_file(seed: str) -> UUID:
+    """The identifier of the image file itself, which VDI and VHD have."""
+    return uuid5(NAMESPACE, f"image-file:{seed}")

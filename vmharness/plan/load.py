@@ -40,6 +40,8 @@ class _ImageTable:
     size: int | None = None
     additional_space: int = 512 * MIB
     boot_size: int = 256 * MIB
+    base_name: str | None = None
+    hydra_build_products: bool = False
 
 
 @frozen(kw_only=True)
@@ -51,6 +53,7 @@ class _Document:
     efi: model.EfiSpec = field(factory=model.EfiSpec)
     deterministic: model.DeterministicSpec = field(factory=model.DeterministicSpec)
     guest: model.GuestSpec = field(factory=model.GuestSpec)
+    hooks: model.HooksSpec = field(factory=model.HooksSpec)
 
 
 def load(text: str, origin: Path) -> model.ImageSpec:
@@ -73,6 +76,8 @@ def load(text: str, origin: Path) -> model.ImageSpec:
     spec = model.ImageSpec(
         origin=origin.absolute(),
         name=document.image.name,
+        base_name=document.image.base_name,
+        hydra_build_products=document.image.hydra_build_products,
         format=document.image.format,
         partition_table=document.image.partition_table,
         size=document.image.size,
@@ -84,6 +89,7 @@ def load(text: str, origin: Path) -> model.ImageSpec:
         efi=document.efi,
         deterministic=document.deterministic,
         guest=document.guest,
+        hooks=document.hooks,
     )
     check(spec)
     return spec
@@ -102,6 +108,7 @@ def _converter(folder: Path) -> Converter:
         "directory_mode": _mode,
         "include": _texts,
         "kernel_parameters": _texts,
+        "after_build": _command,
         "user": _identity,
         "group": _identity,
         "source": lambda value, _: str(_path(folder, value)),
@@ -117,6 +124,7 @@ def _converter(folder: Path) -> Converter:
     _register(converter, model.RootSpec, {})
     outer: tuple[type[Any], ...] = (
         _ImageTable, model.Content, model.BootloaderSpec, model.EfiSpec, model.DeterministicSpec, model.GuestSpec,
+        model.HooksSpec,
     )  # fmt: skip
     for kind in outer:
         _register(converter, kind, special)
@@ -189,6 +197,15 @@ def _mode(value: Any, _kind: Any) -> int:
 def _texts(value: Any, _kind: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise _Problem(f"{value!r} is not a list of texts", '["one", "two"]')
+    return tuple(value)
+
+
+def _command(value: Any, _kind: Any) -> tuple[str, ...]:
+    """A command of the host: an argument list, or a text for the shell, which gets its arguments as ``$1`` and on."""
+    if isinstance(value, str) and value.strip():
+        return ("/bin/sh", "-c", value, "after-build")
+    if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
+        raise _Problem(f"{value!r} is not a command", '"gzip --keep $1" or ["./finish", "--fast"]')
     return tuple(value)
 
 

@@ -17,6 +17,7 @@ from vmharness.model.partitions import Ext4, Fat, Layout
 from vmharness.model.results import TreeMeasure
 from vmharness.model.sizes import MIB
 from vmharness.model.steps import Step
+from vmharness.plan.checks import check_disk
 from vmharness.plan.identity import Identifiers
 from vmharness.plan.layout import efi_layout
 from vmharness.plan.sizing import root_inodes, root_size
@@ -86,6 +87,7 @@ def make(  # noqa: PLR0913 -- each is a fact of another kind
     """
     free = spec.additional_space if spec.size is None else 0
     layout = efi_layout(spec, identifiers, root_size(measure, free + _installed_bytes(spec)).size)
+    check_disk(spec, layout.size)
     root = layout.by_role("root")
     ext4 = Ext4(
         label=spec.root.label,
