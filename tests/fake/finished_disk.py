@@ -18,7 +18,7 @@ from vmharness.model.sizes import MIB
 from vmharness.model.variables import GLOBAL
 from vmharness.plan import firmware
 from vmharness.plan.identity import derive
-from vmharness.plan.layout import efi_layout
+from vmharness.plan.layout import make_layout
 
 LOADER = "\\EFI\\systemd\\systemd-bootx64.efi"
 IDENTIFIERS = derive("finished")
@@ -44,6 +44,18 @@ class Finished:
         """The root partition."""
         return self.layout.by_role("root")
 
+    @property
+    def ext4(self) -> Ext4:
+        """The root filesystem, as planned."""
+        assert isinstance(self.root.filesystem, Ext4)
+        return self.root.filesystem
+
+    @property
+    def fat(self) -> Fat:
+        """The filesystem of the EFI system partition, as planned."""
+        assert isinstance(self.esp.filesystem, Fat)
+        return self.esp.filesystem
+
     def put(self, path: str, data: bytes = b"MZ") -> None:
         """Write a file to the EFI system partition."""
         put(self.disk, self.esp.offset, path, data)
@@ -66,13 +78,15 @@ class Finished:
 
 def make(folder: Path) -> Finished:
     """A disk with a loader on its ESP, an ext4 root, and a store whose first boot entry points at that loader."""
-    layout = efi_layout(SPEC, IDENTIFIERS, 8 * MIB)
+    layout = make_layout(SPEC, IDENTIFIERS, 8 * MIB)
     disk = folder / "disk.raw"
     image.create(disk, layout.size)
     partitioning.write_table(disk, layout)
     esp, root = layout.by_role("esp"), layout.by_role("root")
     ext4 = Ext4(label="root", uuid=IDENTIFIERS.root_uuid, hash_seed=IDENTIFIERS.hash_seed, size=root.size, inodes=2048)
-    fat = Fat(label="ESP", volume_id=IDENTIFIERS.volume_id)
+    layout = layout.with_filesystem("root", ext4)
+    fat = esp.filesystem
+    assert isinstance(fat, Fat)
     make_fat(disk, esp, fat)
     make_ext4(disk, root, ext4)
     put(disk, esp.offset, "/EFI/systemd/systemd-bootx64.efi", b"MZ")
@@ -83,7 +97,7 @@ def make(folder: Path) -> Finished:
         template,
         {"BootOrder": struct.pack("<HH", 3, 0), "Boot0003": boot_entry(esp), "Boot0000": setup_entry()},
     )
-    expectations = Expectations(root=ext4, esp=fat, boot_entry=True, store_size=template.stat().st_size)
+    expectations = Expectations(boot_entry=True, store_size=template.stat().st_size)
     return Finished(disk=disk, layout=layout, store=store, expectations=expectations)
 
 

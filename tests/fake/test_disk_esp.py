@@ -28,7 +28,7 @@ def test_header_is_read(original: Finished) -> None:
     """The boot sector's label, volume id and size are the planned ones, and the smallest ESP allowed is FAT32."""
     header = esp.read_header(original.disk, original.esp.offset)
     assert header.label == "ESP"
-    assert header.volume_id == finished_disk.IDENTIFIERS.volume_id
+    assert header.volume_id == finished_disk.IDENTIFIERS.esp_volume_id
     assert original.esp.size - MIB < header.size <= original.esp.size
     assert header.clusters >= FAT32_CLUSTERS
     assert header.is_fat32
@@ -36,7 +36,7 @@ def test_header_is_read(original: Finished) -> None:
 
 def test_fat32_by_label_only_is_not_fat32(disk: Finished) -> None:
     """Clusters too large for the size make too few of them: FAT32 tables, but not FAT32 to every driver."""
-    finished_disk.make_fat(disk.disk, disk.esp, disk.expectations.esp, "-s", "8")
+    finished_disk.make_fat(disk.disk, disk.esp, disk.fat, "-s", "8")
     header = esp.read_header(disk.disk, disk.esp.offset)
     assert header.clusters < FAT32_CLUSTERS
     assert not header.is_fat32
@@ -52,7 +52,7 @@ def test_other_filesystems_are_no_header(original: Finished) -> None:
 
 def test_fat16_is_no_header(disk: Finished) -> None:
     """A FAT16 is refused as such."""
-    finished_disk.make_fat(disk.disk, disk.esp, disk.expectations.esp, "-F", "16", "-s", "4")
+    finished_disk.make_fat(disk.disk, disk.esp, disk.fat, "-F", "16", "-s", "4")
     with pytest.raises(ValueError, match="is not FAT32"):
         esp.read_header(disk.disk, disk.esp.offset)
 
@@ -87,7 +87,7 @@ def test_binary_files_are_read_whole(disk: Finished) -> None:
 
 def test_empty_filesystem_has_no_files(disk: Finished) -> None:
     """An ESP without files is not an error."""
-    finished_disk.make_fat(disk.disk, disk.esp, disk.expectations.esp)
+    finished_disk.make_fat(disk.disk, disk.esp, disk.fat)
     assert esp.list_files(disk.disk, disk.esp.offset) == ()
 
 

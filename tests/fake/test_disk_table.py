@@ -11,11 +11,12 @@ from attrs import evolve
 from vmharness.disk import image, partitioning
 from vmharness.errors import HostError
 from vmharness.host import proc
-from vmharness.model.partitions import Layout
+from vmharness.model.image import PartitionTable
+from vmharness.model.partitions import Layout, Scheme
 from vmharness.model.sizes import MIB
-from vmharness.plan.layout import efi_layout
+from vmharness.plan.layout import make_layout
 
-LAYOUT = efi_layout(finished_disk.SPEC, finished_disk.IDENTIFIERS, 8 * MIB)
+LAYOUT = make_layout(finished_disk.SPEC, finished_disk.IDENTIFIERS, 8 * MIB)
 
 
 def partitioned(path: Path, layout: Layout = LAYOUT) -> Path:
@@ -42,6 +43,34 @@ def test_table_is_written_as_planned(tmp_path: Path, name: str) -> None:
     disk = partitioned(tmp_path / name)
     assert partitioning.compare(LAYOUT, disk) == ()
     assert partitioning.check_table(disk) == ()
+
+
+@pytest.mark.parametrize("table", list(PartitionTable))
+def test_each_kind_of_table_is_written_as_planned(tmp_path: Path, table: PartitionTable) -> None:
+    """Every partition table is read back as planned, MBRs with their signature and active partition, GPTs clean."""
+    layout = make_layout(evolve(finished_disk.SPEC, partition_table=table), finished_disk.IDENTIFIERS, 8 * MIB)
+    disk = partitioned(tmp_path / "disk.raw", layout)
+    assert partitioning.compare(layout, disk) == ()
+    assert layout.scheme is not Scheme.GPT or partitioning.check_table(disk) == ()
+
+
+@pytest.mark.parametrize(
+    ("option", "finding"),
+    [
+        (["--disk-id", "0x1"], "the table: id is 0x00000001 instead of"),
+        (["--activate", "2"], "partition 1 (boot): bootable is None instead of True"),
+        (["--part-type", "1", "83"], "partition 1 (boot): type is 83 instead of c"),
+        (["--delete", "2"], "partition 2 (root) is missing"),
+    ],
+)
+def test_changes_of_an_mbr_are_noticed(tmp_path: Path, option: list[str], finding: str) -> None:
+    """Another signature, active partition, type or a missing partition of an MBR is a finding."""
+    spec = evolve(finished_disk.SPEC, partition_table=PartitionTable.LEGACY_BOOT)
+    layout = make_layout(spec, finished_disk.IDENTIFIERS, 8 * MIB)
+    disk = partitioned(tmp_path / "disk.raw", layout)
+    command, *rest = option
+    proc.run(["sfdisk", command, disk, *rest], doing="changing the table")
+    assert partitioning.compare(layout, disk)[0].startswith(finding)
 
 
 def test_table_is_the_same_every_time(tmp_path: Path) -> None:

@@ -71,19 +71,19 @@ def _no_root(disk: Finished) -> None:
 
 
 def _other_root_uuid(disk: Finished) -> None:
-    finished_disk.make_ext4(disk.disk, disk.root, evolve(disk.expectations.root, uuid=UUID(int=9)))
+    finished_disk.make_ext4(disk.disk, disk.root, evolve(disk.ext4, uuid=UUID(int=9)))
 
 
 def _other_hash_seed(disk: Finished) -> None:
-    finished_disk.make_ext4(disk.disk, disk.root, evolve(disk.expectations.root, hash_seed=UUID(int=9)))
+    finished_disk.make_ext4(disk.disk, disk.root, evolve(disk.ext4, hash_seed=UUID(int=9)))
 
 
 def _other_label(disk: Finished) -> None:
-    finished_disk.make_ext4(disk.disk, disk.root, evolve(disk.expectations.root, label="other"))
+    finished_disk.make_ext4(disk.disk, disk.root, evolve(disk.ext4, label="other"))
 
 
 def _smaller_root(disk: Finished) -> None:
-    finished_disk.make_ext4(disk.disk, disk.root, evolve(disk.expectations.root, size=disk.root.size // 2))
+    finished_disk.make_ext4(disk.disk, disk.root, evolve(disk.ext4, size=disk.root.size // 2))
 
 
 def _damaged_root(disk: Finished) -> None:
@@ -95,15 +95,15 @@ def _no_esp(disk: Finished) -> None:
 
 
 def _other_volume_id(disk: Finished) -> None:
-    finished_disk.make_fat(disk.disk, disk.esp, evolve(disk.expectations.esp, volume_id=1))
+    finished_disk.make_fat(disk.disk, disk.esp, evolve(disk.fat, volume_id=1))
 
 
 def _other_fat_label(disk: Finished) -> None:
-    finished_disk.make_fat(disk.disk, disk.esp, evolve(disk.expectations.esp, label="OTHER"))
+    finished_disk.make_fat(disk.disk, disk.esp, evolve(disk.fat, label="OTHER"))
 
 
 def _few_clusters(disk: Finished) -> None:
-    finished_disk.make_fat(disk.disk, disk.esp, disk.expectations.esp, "-s", "8")
+    finished_disk.make_fat(disk.disk, disk.esp, disk.fat, "-s", "8")
 
 
 def _dirty_esp(disk: Finished) -> None:
@@ -115,7 +115,7 @@ def _random_seed(disk: Finished) -> None:
 
 
 def _no_loader(disk: Finished) -> None:
-    finished_disk.make_fat(disk.disk, disk.esp, disk.expectations.esp)
+    finished_disk.make_fat(disk.disk, disk.esp, disk.fat)
 
 
 def _short_disk(disk: Finished) -> None:
@@ -138,7 +138,7 @@ def _damaged_store(disk: Finished) -> None:
         (_other_label, "the root filesystem's label is other instead of root"),
         (_smaller_root, "the root filesystem's size is 4194304 instead of 8388608"),
         (_damaged_root, "root filesystem: "),
-        (_no_esp, "there is no boot sector at the beginning of the EFI system partition"),
+        (_no_esp, "the EFI system partition: there is no boot sector at the beginning"),
         (_other_volume_id, "the EFI system partition's volume id is 00000001 instead of"),
         (_other_fat_label, "the EFI system partition's label is 'OTHER' instead of 'ESP'"),
         (_few_clusters, "too few for FAT32"),

@@ -42,8 +42,6 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for role, name in (("image", IMAGE), ("efi-variables", STORE), ("transcript", "transcript.log"))
         ),
         table=finished.layout,
-        root=finished.expectations.root,
-        esp=finished.expectations.esp,
         variables=tuple(decode(variable) for variable in efivars.read_store(output / STORE).variables),
         firmware=FirmwareIdentity(description="UEFI for x86_64", code=file, template=file),
         bootloader="systemd-boot",
@@ -100,7 +98,7 @@ def test_text_says_what_a_person_asks_for(original: Path) -> None:
         assert item.sha256 in text
     for part in inspection.manifest.table.partitions:
         assert f"PARTUUID {part.guid}" in text
-    assert str(inspection.manifest.root.uuid) in text
+    assert str(finished_disk.IDENTIFIERS.root_uuid) in text
     assert "EFI variables\n  BootOrder: Boot0003, Boot0000\n  Boot0000: " in text
     assert "  Boot0000: UiApp, hidden, application: FvFile(" in text
     assert text.endswith("every file is as it was published")

@@ -19,11 +19,20 @@ from vmharness.model.manifest import (
     from_json,
     to_json,
 )
-from vmharness.model.partitions import Ext4, Fat, Layout, Partition
+from vmharness.model.partitions import Ext4, Fat, Layout, Partition, Scheme
 from vmharness.model.variables import VariableRecord
 
 GUID = UUID(int=5)
 FILE = SourceFile(path=Path("/f w/x.fd"), sha256="00")
+FAT = Fat(label="ESP", volume_id=3)
+EXT4 = Ext4(label="root", uuid=GUID, hash_seed=GUID, size=1, inodes=2)
+MBR = Layout(
+    scheme=Scheme.MBR,
+    identifier=0x1234ABCD,
+    size=1,
+    partitions=(Partition(number=1, role="root", type=0x83, start=1, sectors=2, active=True, filesystem=EXT4),),
+)
+BARE = Layout(scheme=Scheme.NONE, size=1, partitions=(Partition(number=0, role="root", start=0, sectors=2),))
 MANIFEST = Manifest(
     vmharness="0.1",
     name="debian",
@@ -33,12 +42,15 @@ MANIFEST = Manifest(
     format=Format.QCOW2,
     files=(OutputFile(role="image", name="debian.qcow2", size=1, sha256="aa"),),
     table=Layout(
-        disk_guid=GUID,
+        scheme=Scheme.GPT,
+        identifier=GUID,
         size=1,
-        partitions=(Partition(number=1, role="esp", name="ESP", type_guid=GUID, guid=GUID, start=1, sectors=2),),
+        partitions=(
+            Partition(number=1, role="esp", name="ESP", type=GUID, guid=GUID, start=1, sectors=2, filesystem=FAT),
+            Partition(number=2, role="root", name="root", type=GUID, guid=GUID, start=3, sectors=2, filesystem=EXT4),
+            Partition(number=3, role="bios", name="BIOS boot", type=GUID, guid=GUID, start=5, sectors=2),
+        ),
     ),
-    root=Ext4(label="root", uuid=GUID, hash_seed=GUID, size=1, inodes=2),
-    esp=Fat(label="ESP", volume_id=3),
     variables=(
         VariableRecord(name="Boot0001", guid=str(GUID), attributes=["runtime"], kind="bytes", size=1, value="é\x1b"),
         VariableRecord(name="BootOrder", guid=str(GUID), attributes=[], kind="order", size=2, value=["Boot0001"]),
@@ -52,9 +64,17 @@ MANIFEST = Manifest(
 )
 
 
-@pytest.mark.parametrize("manifest", [MANIFEST, evolve(MANIFEST, variables=None)])
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        MANIFEST,
+        evolve(MANIFEST, variables=None),
+        evolve(MANIFEST, table=MBR, variables=None, firmware=None),
+        evolve(MANIFEST, table=BARE, variables=None, firmware=None),
+    ],
+)
 def test_text_and_value_are_the_same(manifest: Manifest) -> None:
-    """What is written is read back equal, with and without variables."""
+    """What is written is read back equal, with and without variables, for every kind of table."""
     assert from_json(to_json(manifest)) == manifest
 
 
@@ -97,7 +117,7 @@ def _unknown(data: dict[str, Any]) -> None:
 
 
 def _not_a_guid(data: dict[str, Any]) -> None:
-    data["table"]["disk_guid"] = "zz"
+    data["table"]["partitions"][1]["filesystem"]["uuid"] = "zz"
 
 
 def _not_a_list(data: dict[str, Any]) -> None:
@@ -110,7 +130,7 @@ def _not_a_list(data: dict[str, Any]) -> None:
         (_newer, "has the format 99"),
         (_half, r"required field missing @ \$.name"),
         (_unknown, "extra fields found"),
-        (_not_a_guid, r"\$.table.disk_guid"),
+        (_not_a_guid, "badly formed|invalid"),
         (_not_a_list, r"\$.files"),
     ],
 )

@@ -1,11 +1,12 @@
 """Identifiers from a seed."""
 
-from uuid import uuid5
+from uuid import UUID, uuid5
 
 from attrs import asdict
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vmharness.model.image import GivenIdentifiers
 from vmharness.plan.identity import NAMESPACE, derive
 
 
@@ -13,7 +14,7 @@ def test_rule_is_the_documented_one() -> None:
     """Anyone can recompute an identifier: version 5, our namespace, label and seed with a colon between."""
     identifiers = derive("debian")
     assert identifiers.root_guid == uuid5(NAMESPACE, "root-partition:debian")
-    assert identifiers.volume_id == int(str(uuid5(NAMESPACE, "esp-volume-id:debian"))[:8], 16)
+    assert identifiers.esp_volume_id == int(str(uuid5(NAMESPACE, "esp-volume-id:debian"))[:8], 16)
 
 
 def test_values_stay() -> None:
@@ -32,5 +33,19 @@ def test_no_identifier_is_used_twice(seed: str) -> None:
 
 
 def test_volume_id_fits_fat() -> None:
-    """The volume id is a 32-bit number."""
-    assert 0 <= derive("x").volume_id < 2**32
+    """Volume ids and the signature of an MBR are 32-bit numbers, and not the zero that means none."""
+    identifiers = derive("x")
+    for number in (identifiers.esp_volume_id, identifiers.boot_volume_id, identifiers.disk_signature):
+        assert 0 < number < 2**32
+
+
+def test_given_identifiers_stand() -> None:
+    """What the user gives is taken as it is, and the others stay those of the seed."""
+    given_ones = GivenIdentifiers(root_partition_guid=UUID(int=7), disk_signature=3, root_hash_seed=UUID(int=8))
+    mine, derived = derive("x", given_ones), derive("x")
+    assert (mine.root_guid, mine.disk_signature, mine.hash_seed) == (UUID(int=7), 3, UUID(int=8))
+    assert (mine.disk_guid, mine.root_uuid, mine.esp_volume_id) == (
+        derived.disk_guid,
+        derived.root_uuid,
+        derived.esp_volume_id,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -11,21 +12,18 @@ from hypothesis import strategies as st
 from vmharness.errors import SpecError
 from vmharness.model.image import (
     AutoFirmware,
-    CommandInstaller,
     Content,
     DebianSource,
     DescriptorFirmware,
     DirectorySource,
     FirmwareFiles,
     Format,
-    Grub,
     ImageSpec,
+    Installer,
     MachineId,
     MinimalSource,
-    NoBootloader,
     PartitionTable,
     SourceOwner,
-    SystemdBoot,
     TarSource,
 )
 from vmharness.model.sizes import GIB, MIB
@@ -49,6 +47,10 @@ def source(table: str) -> str:
     return f"{IMAGE}[root]\nsource = {table}\n"
 
 
+def with_table(table: str) -> str:
+    return f'{IMAGE}partition-table = "{table}"\n{ROOT}'
+
+
 def content(*lines: str) -> str:
     return "\n".join([BASE, "[[contents]]", 'source = "a"', 'target = "/a"', *lines])
 
@@ -59,7 +61,7 @@ def test_the_least() -> None:
     assert spec == ImageSpec(origin=ORIGIN, name="x", root=spec.root)
     assert spec.root.source == MinimalSource()
     assert (spec.format, spec.size, spec.boot_size) == (Format.QCOW2, None, 256 * MIB)
-    assert (spec.bootloader.install, spec.efi.firmware) == (NoBootloader(), AutoFirmware())
+    assert (spec.bootloader.install, spec.efi.firmware) == (Installer(name="none"), AutoFirmware())
 
 
 def test_everything() -> None:
@@ -124,7 +126,7 @@ def test_everything() -> None:
             group="33",
         ),
     )
-    assert spec.bootloader.install == SystemdBoot()
+    assert spec.bootloader.install == Installer(name="systemd-boot")
     assert spec.bootloader.kernel_parameters == ("console=ttyS0", "quiet")
     assert spec.efi.firmware == FirmwareFiles(code=Path("/definitions/code.fd"), variables=Path("/vars.fd"))
     assert not spec.efi.touch_variables
@@ -149,14 +151,92 @@ def test_root_sources(table: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ('"grub"', Grub()),
-        ('"none"', NoBootloader()),
-        ('{ command = ["install", "a b"] }', CommandInstaller(argv=("install", "a b"))),
+        ('"grub"', Installer(name="grub")),
+        ('"none"', Installer(name="none")),
+        ('{ command = ["install", "a b"] }', Installer(name="command", arguments=("install", "a b"))),
     ],
 )
 def test_installers(text: str, value: object) -> None:
     """Each kind of installer."""
     assert loaded(f"{BASE}[bootloader]\ninstall = {text}").bootloader.install == value
+
+
+@pytest.mark.parametrize(
+    ("table", "touched"),
+    [
+        ("none", False),
+        ("legacy", False),
+        ("legacy+boot", False),
+        ("legacy+gpt", False),
+        ("efi", True),
+        ("efixbootldr", True),
+        ("hybrid", True),
+    ],
+)
+def test_variables_are_touched_where_there_is_an_esp(table: str, touched: bool) -> None:
+    """Unless the definition says so, EFI variables are written just where something can boot from them."""
+    assert loaded(with_table(table)).efi.touch_variables is touched
+
+
+def test_given_identifiers() -> None:
+    """Identifiers are read in their one form, with either case."""
+    guid = "F222513B-DED1-49FA-B591-20CE86A2FE7F"
+    given = loaded(f"""{BASE}[identifiers]
+        disk-guid = "{guid.lower()}"
+        disk-signature = "0000000a"
+        root-partition-guid = "{guid}"
+        root-filesystem-uuid = "{guid}"
+        root-hash-seed = "{guid}"
+        esp-partition-guid = "{guid}"
+        esp-volume-id = "12AB-34cd"
+        boot-partition-guid = "{guid}"
+        boot-volume-id = "12ab34cd"
+        bios-partition-guid = "{guid}"
+    """).identifiers
+    assert (given.disk_guid, given.disk_signature) == (UUID(guid), 10)
+    assert (given.esp_volume_id, given.boot_volume_id) == (0x12AB34CD, 0x12AB34CD)
+    others = (given.root_partition_guid, given.root_filesystem_uuid, given.root_hash_seed, given.esp_partition_guid)
+    assert {*others, given.boot_partition_guid, given.bios_partition_guid} == {UUID(guid)}
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        # as nixpkgs has it: a digit is missing, and sgdisk and sfdisk "repair" it in two ways
+        ('disk-guid = "97FD5997-D90B-4AA3-8D10-6C1723AEA"', "is not a UUID"),
+        ('disk-guid = "F222513BDED149FAB59120CE86A2FE7F"', "is not a UUID"),
+        ('disk-guid = "{F222513B-DED1-49FA-B591-20CE86A2FE7F}"', "is not a UUID"),
+        ('disk-guid = "F222513B-DED1-49FA-B591-20CE86A2FE7F "', "is not a UUID"),
+        ('disk-guid = "00000000-0000-0000-0000-000000000000"', "means none"),
+        ("root-filesystem-uuid = 3", "is not a UUID"),
+        ('disk-signature = "123"', "is not an identifier of 32 bits"),
+        ("disk-signature = 305441741", "is not an identifier of 32 bits"),
+        ('esp-volume-id = "0000-0000"', "is not an identifier of 32 bits"),
+        ('esp-volume-id = "1-234567"', "is not an identifier of 32 bits"),
+    ],
+)
+def test_wrong_identifiers_are_refused(line: str, what: str) -> None:
+    """An identifier that is not exactly right is refused: the tools would each make something else of it."""
+    with pytest.raises(SpecError, match=what) as caught:
+        loaded(f"{BASE}[identifiers]\n{line}")
+    assert caught.value.key == f"identifiers.{line.split(' ', maxsplit=1)[0]}"
+
+
+@pytest.mark.parametrize(
+    ("table", "more", "key", "what"),
+    [
+        ("legacy", "[efi]\ntouch-variables = true", "efi.touch-variables", "has no EFI system partition"),
+        ("none", '[efi]\nfirmware = "f.json"', "efi.firmware", "has no EFI system partition"),
+        ("legacy+gpt", '[bootloader]\ninstall = "systemd-boot"', "bootloader.install", "systemd-boot cannot boot from"),
+        ("none", '[bootloader]\ninstall = "grub"', "bootloader.install", "grub cannot boot from"),
+    ],
+)
+def test_tables_that_do_not_go_with_the_rest(table: str, more: str, key: str, what: str) -> None:
+    """Variables, firmware and bootloaders that the partition table cannot serve are refused, naming tables that can."""
+    with pytest.raises(SpecError, match=what) as caught:
+        loaded(f"{with_table(table)}{more}")
+    assert caught.value.key == key
+    assert "image.partition-table = " in caught.value.allowed
 
 
 def test_a_descriptor() -> None:
@@ -165,7 +245,7 @@ def test_a_descriptor() -> None:
     assert spec.efi.firmware == DescriptorFirmware(path=Path("/definitions/f.json"))
 
 
-INSTALLERS = 'systemd-boot | grub | none | { command = ["..."] }'
+INSTALLERS = 'systemd-boot | grub | { command = ["..."] } | none'
 SIZES = "512M, 4GiB, or a number of bytes"
 KINDS = "directory | tar | debian | minimal"
 COMMAND = '"gzip --keep $1" or ["./finish", "--fast"]'
@@ -284,8 +364,8 @@ MODE = 'octal digits in quotes, such as "0644"'
         (
             f"{BASE}[bootloader]\ninstall = {{ command = 'x' }}",
             "bootloader.install",
-            "an installer that is a t",
-            INSTALLERS,
+            "'command' is given a list of texts besides",
+            '{ command = ["..."] }',
         ),
         (f"{BASE}[bootloader]\ninstall = {{ command = [] }}", "bootloader.install.command", "the command is empty", ""),
         (f"{BASE}[bootloader]\ntitle = 3", "bootloader.title", "3 has the wrong type", TEXT),

@@ -152,8 +152,7 @@ class Workplace:
                 stderr=stderr,
                 text=True,
                 start_new_session=True,
-                # a test runner in the background passes on an ignored SIGINT
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 -- nothing is held
+                preexec_fn=_listen_to_signals,  # noqa: PLW1509 -- nothing is held
             )
         with child:
             try:
@@ -212,3 +211,9 @@ def _processes(program: str) -> Iterator[tuple[int, Sequence[bytes]]]:
             continue
         if program in os.fsdecode(name):
             yield int(entry.name), variables
+
+
+def _listen_to_signals() -> None:
+    """What a test runner in the background (SIGINT) or under nohup (SIGHUP) ignores, its children would ignore, too."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)

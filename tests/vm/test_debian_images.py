@@ -13,6 +13,7 @@ from running import Workplace
 
 from vmharness.disk import esp
 from vmharness.model.manifest import Manifest
+from vmharness.model.partitions import Ext4
 
 # The cloud kernel and few packages: what is tested is the way from tree to login, not Debian's size.
 COMMON = '"linux-image-cloud-amd64", "systemd-sysv", "systemd-boot"'
@@ -126,8 +127,9 @@ def test_it_boots_to_login_with_its_parameters(case: Case, built: Path, manifest
     assert report["milestones"]["kernel"] < report["milestones"]["init"] < report["milestones"]["login"]
     console = Path(report["transcript"]).read_bytes().decode("utf-8", "replace")
     (line, *_) = [line for line in console.splitlines() if "Command line: " in line]
-    root = manifest.table.by_role("root").guid
-    wanted = f"root=UUID={manifest.root.uuid}" if case.install == "grub" else f"root=PARTUUID={root}"
+    root = manifest.table.by_role("root")
+    assert isinstance(root.filesystem, Ext4)
+    wanted = f"root=UUID={root.filesystem.uuid}" if case.install == "grub" else f"root=PARTUUID={root.guid}"
     assert f"{wanted} " in line
     assert "console=ttyS0 vmharness.words=one;$two&three systemd.mask=apt-daily.timer" in line
     assert trees.digests(built) == before

@@ -27,7 +27,7 @@ def test_plan_is_what_the_build_does(place: Workplace, minimal: Path) -> None:
     """The plan of the same definition has the very table that the published image has."""
     plan = place.run("plan", place.define(trees.MINIMAL + trees.SYSTEMD_BOOT)).json()
     table = trees.read_manifest(minimal).table
-    assert plan["layout"]["disk_guid"] == str(table.disk_guid)
+    assert plan["layout"]["identifier"] == str(table.identifier)
     assert [part["start"] for part in plan["layout"]["partitions"]] == [part.start for part in table.partitions]
 
 

@@ -27,14 +27,14 @@ _LEAVE = b"\x1d"  # Ctrl-]
 
 
 def run(  # noqa: PLR0913 -- one parameter an option
-    output: Path, *, until: str | None, seconds: float | None, memory: str, accel: str, as_json: bool
+    output: Path, *, until: str | None, seconds: float | None, memory: str, bios: bool, accel: str, as_json: bool
 ) -> int:
     """Boot and show it; gives the exit code."""
     try:
         size = parse_size(memory)
     except ValueError as error:
         raise SpecError(str(error), origin="<command line>", key="--memory") from error
-    options = BootOptions(until=until, accel=accel, memory=size, seconds=seconds)
+    options = BootOptions(until=until, accel=accel, memory=size, seconds=seconds, bios=bios)
     with run_directory_named() as remember:
         if until is None:
             attach(output, options, _connect, fan_out(remember, _show_notes))

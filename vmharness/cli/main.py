@@ -140,11 +140,12 @@ def plan(definition: Path, accel: str, kernel: Path | None, modules: Path | None
     "machine's console; Ctrl-] leaves it and ends the machine.",
 )
 @click.option("--within", type=float, metavar="SECONDS", help="Time limit to the milestone.")
+@click.option("--bios", is_flag=True, help="Boot with BIOS instead of the image's UEFI firmware.")
 @click.option("--memory", default="1G", show_default=True, metavar="SIZE", help="Memory of the machine.")
 @_ACCEL
 @_JSON
 def boot(  # noqa: PLR0913, PLR0917 -- one parameter an option
-    output: Path, until: str | None, within: float | None, memory: str, accel: str, as_json: bool
+    output: Path, until: str | None, within: float | None, memory: str, bios: bool, accel: str, as_json: bool
 ) -> None:
     """Boot a build's OUTPUT on overlays, with the firmware that it was built for; OUTPUT stays as it is.
 
@@ -158,7 +159,9 @@ def boot(  # noqa: PLR0913, PLR0917 -- one parameter an option
     from vmharness.cli import booting  # noqa: PLC0415
 
     with _errors_reported(as_json=as_json):
-        sys.exit(booting.run(output, until=until, seconds=within, memory=memory, accel=accel, as_json=as_json))
+        sys.exit(
+            booting.run(output, until=until, seconds=within, memory=memory, bios=bios, accel=accel, as_json=as_json)
+        )
 
 
 @cli.command()

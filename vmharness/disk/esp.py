@@ -1,4 +1,4 @@
-"""The EFI system partition inside a raw disk: read without mounting it and without privilege. The door to mtools."""
+"""The FAT partitions inside a raw disk: read without mounting them and without privilege. The door to mtools."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def read_header(disk: Path, offset: int) -> FatHeader:
     with disk.open("rb") as file:
         sector = os.pread(file.fileno(), 512, offset)
     if len(sector) < 512 or sector[510:] != b"\x55\xaa":
-        raise ValueError("there is no boot sector at the beginning of the EFI system partition")
+        raise ValueError("there is no boot sector at the beginning")
     bytes_per_sector, per_cluster, reserved, tables, small, table16, sectors, table32, volume_id, label = (
         _BOOT_SECTOR.unpack_from(sector)
     )
     if bytes_per_sector != 512 or not per_cluster or small or table16 or not table32:
-        raise ValueError("the EFI system partition is not FAT32 with sectors of 512 bytes")
+        raise ValueError("it is not FAT32 with sectors of 512 bytes")
     return FatHeader(
         size=sectors * bytes_per_sector,
         clusters=(sectors - reserved - tables * table32) // per_cluster,

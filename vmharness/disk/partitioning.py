@@ -14,7 +14,7 @@ from typing import Any
 
 from vmharness.errors import HostError
 from vmharness.host import proc
-from vmharness.model.partitions import SECTOR, Layout, Partition
+from vmharness.model.partitions import SECTOR, Layout, Partition, Scheme
 
 # The table takes 33 sectors at each end, and the protective MBR one more at the beginning (UEFI 2.10, section 5.3).
 _FIRST_USABLE = 34
@@ -25,10 +25,12 @@ _CLEAN = re.compile(
 
 
 def write_table(disk: Path, layout: Layout) -> None:
-    """Write ``layout`` as a GPT into the raw disk, whose size must be the layout's.
+    """Write the table of ``layout`` into the raw disk, whose size must be the layout's; nothing where it has none.
 
     :raises HostError: sfdisk refused it, such as for partitions outside the disk.
     """
+    if layout.scheme is Scheme.NONE:
+        return
     proc.run(
         ["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--wipe=always", disk],
         doing="writing the partition table",
@@ -40,6 +42,8 @@ def compare(layout: Layout, disk: Path) -> tuple[str, ...]:
     """How the table that is on the disk differs from ``layout``: one sentence each, nothing if it is the same."""
     if disk.stat().st_size != layout.size:
         return (f"the disk has {disk.stat().st_size} bytes instead of {layout.size}",)
+    if layout.scheme is Scheme.NONE:
+        return ()
     try:
         done = proc.run(["sfdisk", "--json", disk], doing="reading the partition table back")
     except HostError as error:
@@ -50,7 +54,7 @@ def compare(layout: Layout, disk: Path) -> tuple[str, ...]:
 
 
 def check_table(disk: Path) -> tuple[str, ...]:
-    """What ``sgdisk --verify`` finds wrong with the table: one sentence each, nothing if it is clean."""
+    """What ``sgdisk --verify`` finds wrong with a GPT: one sentence each, nothing if it is clean."""
     done = proc.run(["sgdisk", "--verify", disk], doing="checking the partition table", ok=range(256))
     text = done.text + done.stderr.decode("utf-8", "replace")
     if done.status == 0 and _CLEAN.fullmatch(text):
@@ -61,30 +65,34 @@ def check_table(disk: Path) -> tuple[str, ...]:
 
 def _script(layout: Layout) -> str:
     """The layout in sfdisk's words (sfdisk(8), "Input formats"), every position explicit so that it rounds nothing."""
-    head = [
-        "label: gpt",
-        f"label-id: {layout.disk_guid}",
-        "unit: sectors",
-        f"first-lba: {_FIRST_USABLE}",
-        f"last-lba: {layout.size // SECTOR - _FIRST_USABLE}",
-        f"table-length: {_ENTRIES}",
-    ]
-    lines = [
-        f"{part.number} : start={part.start}, size={part.sectors}, type={part.type_guid}, uuid={part.guid}, "
-        f'name="{part.name}"'
-        for part in layout.partitions
-    ]
-    return "\n".join([*head, "", *lines, ""])
+    head = ["unit: sectors"]
+    if layout.scheme is Scheme.GPT:
+        head += [
+            "label: gpt",
+            f"label-id: {layout.identifier}",
+            f"first-lba: {_FIRST_USABLE}",
+            f"last-lba: {layout.size // SECTOR - _FIRST_USABLE}",
+            f"table-length: {_ENTRIES}",
+        ]
+    else:
+        head += ["label: dos", f"label-id: 0x{layout.identifier:08x}"]
+    return "\n".join([*head, "", *(_line(part) for part in layout.partitions), ""])
+
+
+def _line(part: Partition) -> str:
+    place = f"{part.number} : start={part.start}, size={part.sectors}"
+    if part.guid is None:
+        return f"{place}, type={part.type:x}{', bootable' if part.active else ''}"
+    return f'{place}, type={part.type}, uuid={part.guid}, name="{part.name}"'
 
 
 def _differences(layout: Layout, table: dict[str, Any]) -> Iterator[str]:
-    wanted: dict[str, Any] = {
-        "label": "gpt",
-        "id": str(layout.disk_guid),
-        "sectorsize": SECTOR,
-        "firstlba": _FIRST_USABLE,
-        "lastlba": layout.size // SECTOR - _FIRST_USABLE,
-    }
+    wanted: dict[str, Any] = {"sectorsize": SECTOR}
+    if layout.scheme is Scheme.GPT:
+        last = layout.size // SECTOR - _FIRST_USABLE
+        wanted |= {"label": "gpt", "id": str(layout.identifier), "firstlba": _FIRST_USABLE, "lastlba": last}
+    else:
+        wanted |= {"label": "dos", "id": f"0x{layout.identifier:08x}"}
     yield from _fields("the table", wanted, table)
     found = {_number(table["device"], entry["node"]): entry for entry in table.get("partitions", ())}
     for part in layout.partitions:
@@ -96,14 +104,10 @@ def _differences(layout: Layout, table: dict[str, Any]) -> Iterator[str]:
 
 
 def _entry(part: Partition) -> dict[str, Any]:
-    return {
-        "start": part.start,
-        "size": part.sectors,
-        "type": str(part.type_guid),
-        "uuid": str(part.guid),
-        "name": part.name,
-        "attrs": None,
-    }
+    entry = {"start": part.start, "size": part.sectors}
+    if part.guid is None:
+        return {**entry, "type": f"{part.type:x}", "bootable": True if part.active else None}
+    return {**entry, "type": str(part.type), "uuid": str(part.guid), "name": part.name, "attrs": None}
 
 
 def _fields(what: str, wanted: dict[str, Any], found: dict[str, Any]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from attrs import frozen
 from vmharness.disk import efivars, esp, filesystems, partitioning
 from vmharness.errors import HostError, VerificationFailed
 from vmharness.model import devicepath
-from vmharness.model.partitions import Ext4, Fat, Layout, Partition
+from vmharness.model.partitions import Ext4, Fat, Layout, Partition, Scheme
 from vmharness.model.variables import SECRETS, LoadOption, VariableStore
 
 # systemd-boot's seed of random numbers: a machine must make its own.
@@ -22,20 +22,17 @@ _RANDOM_SEED = "/loader/random-seed"
 _SUPERBLOCK = struct.Struct("<4xI16xI28xH46x16s16s100x16s84xI")
 _SUPERBLOCK_OFFSET = 1024
 _EXT4_MAGIC = 0xEF53
+_FAT_NAMES = {"esp": "EFI system partition", "boot": "boot partition"}
 
 
 @frozen(kw_only=True)
 class Expectations:
     """What the finished disk must show, besides its partition table.
 
-    :param root: the root filesystem as planned.
-    :param esp: the EFI system partition's FAT as planned.
     :param boot_entry: whether a loader was installed, so that the firmware must find it.
     :param store_size: bytes of the firmware's variable template; a store of another size silently never persists.
     """
 
-    root: Ext4
-    esp: Fat
     boot_entry: bool
     store_size: int | None = None
 
@@ -48,12 +45,11 @@ def verify(disk: Path, layout: Layout, store: Path | None, expectations: Expecta
     :raises VerificationFailed: with everything that is wrong.
     :raises HostError: a checker is missing.
     """
-    findings = [
-        *partitioning.compare(layout, disk),
-        *partitioning.check_table(disk),
-        *_check_root(disk, layout.by_role("root"), expectations.root),
-        *_check_esp(disk, layout.by_role("esp"), expectations.esp, scratch),
-    ]
+    findings = [*partitioning.compare(layout, disk)]
+    if layout.scheme is Scheme.GPT:
+        findings += partitioning.check_table(disk)
+    for part in layout.partitions:
+        findings += _check_filesystem(disk, part, scratch)
     if store is not None:
         findings += _check_store(disk, layout.by_role("esp"), store, expectations)
     if findings:
@@ -62,7 +58,17 @@ def verify(disk: Path, layout: Layout, store: Path | None, expectations: Expecta
         )
 
 
-def _check_root(disk: Path, part: Partition, planned: Ext4) -> Iterator[str]:
+def _check_filesystem(disk: Path, part: Partition, scratch: Path) -> Iterator[str]:
+    match part.filesystem:
+        case Ext4():
+            yield from _check_ext4(disk, part, part.filesystem)
+        case Fat():
+            yield from _check_fat(disk, part, part.filesystem, scratch)
+        case None:
+            pass
+
+
+def _check_ext4(disk: Path, part: Partition, planned: Ext4) -> Iterator[str]:
     with disk.open("rb") as file:
         block = os.pread(file.fileno(), _SUPERBLOCK.size, part.offset + _SUPERBLOCK_OFFSET)
     if len(block) < _SUPERBLOCK.size:
@@ -83,24 +89,25 @@ def _check_root(disk: Path, part: Partition, planned: Ext4) -> Iterator[str]:
     yield from (f"root filesystem: {finding}" for finding in filesystems.check_ext4(disk, part.offset))
 
 
-def _check_esp(disk: Path, part: Partition, planned: Fat, scratch: Path) -> Iterator[str]:
+def _check_fat(disk: Path, part: Partition, planned: Fat, scratch: Path) -> Iterator[str]:
+    what = f"the {_FAT_NAMES[part.role]}"
     try:
         header = esp.read_header(disk, part.offset)
     except ValueError as error:
-        yield str(error)
+        yield f"{what}: {error}"
         return
     if not header.is_fat32:
-        yield f"the EFI system partition has {header.clusters} clusters, too few for FAT32"
+        yield f"{what} has {header.clusters} clusters, too few for FAT32"
     if header.volume_id != planned.volume_id:
-        yield f"the EFI system partition's volume id is {header.volume_id:08X} instead of {planned.volume_id:08X}"
+        yield f"{what}'s volume id is {header.volume_id:08X} instead of {planned.volume_id:08X}"
     if header.label != planned.label:
-        yield f"the EFI system partition's label is '{header.label}' instead of '{planned.label}'"
+        yield f"{what}'s label is '{header.label}' instead of '{planned.label}'"
     if header.size > part.size:
-        yield f"the EFI system partition's FAT has {header.size} bytes in a partition of {part.size}"
-    yield from (f"EFI system partition: {finding}" for finding in esp.check_fat(disk, part.offset, part.size, scratch))
+        yield f"{what}'s FAT has {header.size} bytes in a partition of {part.size}"
+    yield from (f"{what}: {finding}" for finding in esp.check_fat(disk, part.offset, part.size, scratch))
     try:
         if esp.exists(disk, part.offset, _RANDOM_SEED):
-            yield f"the EFI system partition holds {_RANDOM_SEED}, which no two machines may share"
+            yield f"{what} holds {_RANDOM_SEED}, which no two machines may share"
     except HostError as error:
         yield error.what
 
@@ -129,6 +136,7 @@ def _check_boot_entry(disk: Path, part: Partition, store: VariableStore) -> Iter
         return
     name, option = first
     drive = devicepath.hard_drive(option.target)
+    assert part.guid is not None
     wanted = devicepath.HardDrive(number=part.number, start=part.start, sectors=part.sectors, guid=part.guid)
     what = f"{name} '{option.description}', the first entry that the firmware would boot,"
     if drive is None:

@@ -39,12 +39,14 @@ class BootOptions:
     :param accel: ``auto``, ``kvm`` or ``tcg``.
     :param memory: bytes.
     :param seconds: time limit to the milestone; None takes :data:`BOOT_SECONDS` in the accelerator's scale.
+    :param bios: whether to boot with BIOS, whatever the image was made for.
     """
 
     until: str | None = "login"
     accel: str = "auto"
     memory: int = GIB
     seconds: float | None = None
+    bios: bool = False
 
 
 @frozen(kw_only=True)
@@ -140,16 +142,18 @@ def machine_spec(
         raise SpecError(f"the manifest in {output} names no image", origin=str(output))
     overlay = run.directory.path / OVERLAY_NAME
     image.create_overlay(output / base.name, made.format, overlay)
-    firmware = find_firmware(made.firmware)
-    store = made.file("efi-variables")
-    shutil.copyfile(output / store.name if store is not None else firmware.template, run.directory.variables)
+    firmware = None
+    if made.firmware is not None and not options.bios:
+        firmware = find_firmware(made.firmware)
+        store = made.file("efi-variables")
+        shutil.copyfile(output / store.name if store is not None else firmware.template, run.directory.variables)
     return MachineSpec(
         accelerator=verdict.accelerator,
         memory=options.memory,
         cpus=min(2, len(os.sched_getaffinity(0))),
         cpu="max",
         firmware=firmware,
-        variables=run.directory.variables,
+        variables=run.directory.variables if firmware is not None else None,
         disks=(Disk(name="disk", path=overlay, format="qcow2"),),
     )
 

@@ -20,8 +20,10 @@ from vmharness.flows.run import Run, recorded
 from vmharness.host import appliance, kernel, publish
 from vmharness.host.probe import BUILD_TOOLS, probe
 from vmharness.model import manifest
+from vmharness.model.bootloader import BOOTLOADERS
 from vmharness.model.hardware import DirectKernel, Disk
-from vmharness.model.image import DebianSource, Grub, ImageSpec, SystemdBoot
+from vmharness.model.image import DebianSource, ImageSpec
+from vmharness.model.partitions import Ext4
 from vmharness.model.sizes import MIB
 from vmharness.model.variables import SECRETS
 from vmharness.plan import identity
@@ -118,7 +120,9 @@ def prepare(spec: ImageSpec, options: Options, run: Run) -> Prepared:
     with run.part("look at the host"):
         tools = (*BUILD_TOOLS, "mmdebstrap") if isinstance(spec.root.source, DebianSource) else BUILD_TOOLS
         facts = probe(accel=options.accel, firmware=spec.efi.firmware, tools=tools)
-        firmware = select(spec.efi.firmware, facts.descriptors, origin=str(spec.origin))
+        firmware = None
+        if spec.partition_table.has_esp:
+            firmware = select(spec.efi.firmware, facts.descriptors, origin=str(spec.origin))
     run.note(f"accelerator: {facts.accelerator.reason}")
     with run.part("get the appliance"):
         guest = appliance.make(kernel.appliance_kernel(options.kernel, options.modules))
@@ -132,7 +136,7 @@ def prepare(spec: ImageSpec, options: Options, run: Run) -> Prepared:
         measure=tree.measure + contents.measure if contents else tree.measure,
         huge_directories=tree.huge_directories,
         contents=contents is not None,
-        identifiers=identity.derive(seed),
+        identifiers=identity.derive(seed, spec.identifiers),
         accelerator=facts.accelerator,
         firmware=firmware,
         kernel=DirectKernel(image=guest.kernel.image, initrd=guest.initramfs, command_line=appliance.KERNEL_PARAMETERS),
@@ -147,13 +151,16 @@ def create(prepared: Prepared, run: Run) -> None:
     """Disk, partition table, root filesystem with its tree, and this build's own variable store."""
     plan, disk = prepared.plan, run.directory.disk
     needed = plan.measure.data_blocks * 4096 + plan.spec.boot_size + 64 * MIB
+    root = plan.layout.by_role("root")
     image.require_space(run.directory.path, needed)
     with run.part("make the disk and its partition table"):
         image.create(disk, plan.layout.size)
         partitioning.write_table(disk, plan.layout)
     with run.part("make the root filesystem"):
-        make_ext4(disk, plan.layout.by_role("root").offset, plan.ext4, prepared.tree)
-    shutil.copyfile(plan.firmware.template, run.directory.variables)
+        assert isinstance(root.filesystem, Ext4)
+        make_ext4(disk, root.offset, root.filesystem, prepared.tree)
+    if plan.firmware is not None:
+        shutil.copyfile(plan.firmware.template, run.directory.variables)
 
 
 def work(prepared: Prepared, run: Run) -> None:
@@ -194,19 +201,17 @@ def check(prepared: Prepared, run: Run) -> None:
 
     :raises BuildFailed: they differ; nothing is published.
     """
-    plan, store = prepared.plan, run.directory.variables
-    with run.part("verify the disk and the variables"):
-        installed = isinstance(plan.spec.bootloader.install, SystemdBoot | Grub)
+    plan = prepared.plan
+    store = run.directory.variables if plan.spec.efi.touch_variables else None
+    with run.part("verify the disk and the variables" if store else "verify the disk"):
         expected = verify.Expectations(
-            root=plan.ext4,
-            esp=plan.fat,
-            boot_entry=installed and plan.spec.efi.touch_variables,
-            store_size=plan.firmware.template.stat().st_size,
+            boot_entry=BOOTLOADERS[plan.spec.bootloader.install.name].makes_boot_entry,
+            store_size=plan.firmware.template.stat().st_size if plan.firmware is not None else None,
         )
-        published_store = store if plan.spec.efi.touch_variables else None
         try:
-            efivars.scrub(store, SECRETS)
-            verify.verify(run.directory.disk, plan.layout, published_store, expected, run.directory.path)
+            if store is not None:
+                efivars.scrub(store, SECRETS)
+            verify.verify(run.directory.disk, plan.layout, store, expected, run.directory.path)
         except VerificationFailed as error:
             raise _failed(error, run) from error
 

@@ -13,7 +13,7 @@ from vmharness.errors import SpecError, VerificationFailed
 from vmharness.host import cache
 from vmharness.model import manifest
 from vmharness.model.manifest import MANIFEST_NAME, Manifest, OutputFile
-from vmharness.model.partitions import Layout
+from vmharness.model.partitions import Ext4, Fat, Filesystem, Layout, Partition, Scheme
 from vmharness.model.sizes import format_size
 from vmharness.model.variables import VariableRecord, decode
 
@@ -72,16 +72,13 @@ def to_lines(inspection: Inspection) -> Iterator[str]:
     described = inspection.manifest
     yield f"{described.name}: {described.format.value} image, {format_size(described.table.size)}"
     yield f"  built by vmharness {described.vmharness} from {described.definition.path}"
-    yield f"  bootloader {described.bootloader}, firmware {described.firmware.description}"
+    firmware = described.firmware.description if described.firmware is not None else "BIOS"
+    yield f"  bootloader {described.bootloader}, firmware {firmware}"
     yield f"  appliance with Linux {described.kernel} on {described.accelerator}"
     yield "files"
     for item in described.files:
         yield f"  {item.name}  {format_size(item.size)}  sha256 {item.sha256}"
-    yield f"partitions (GPT {described.table.disk_guid})"
-    yield from _partition_lines(described.table)
-    yield f"  root: ext4 '{described.root.label}' {described.root.uuid}, {described.root.inodes} inodes"
-    volume = f"{described.esp.volume_id:08X}"
-    yield f"  esp: FAT32 '{described.esp.label}' {volume[:4]}-{volume[4:]}"
+    yield from _table_lines(described.table)
     if inspection.variables is not None:
         yield "EFI variables"
         # what is booted, and in which order, is what people look for
@@ -116,10 +113,32 @@ def _check_file(directory: Path, item: OutputFile) -> Iterator[str]:
         yield f"{item.name} is not the file that was published: its SHA-256 differs"
 
 
-def _partition_lines(table: Layout) -> Iterator[str]:
+def _table_lines(table: Layout) -> Iterator[str]:
+    match table.scheme:
+        case Scheme.GPT:
+            yield f"partitions (GPT {table.identifier})"
+        case Scheme.MBR:
+            yield f"partitions (MBR {table.identifier:08x})"
+        case Scheme.NONE:
+            yield "no partitions"
     for part in table.partitions:
         place = f"from {format_size(part.offset)}, {format_size(part.size)}"
-        yield f"  {part.number} {part.role}: {place}, PARTUUID {part.guid}, type {part.type_guid}"
+        partuuid = f", PARTUUID {table.partuuid(part)}, type {_type(part)}" if part.number else ""
+        yield f"  {part.number} {part.role}: {place}{partuuid}{', active' if part.active else ''}"
+    yield from (f"  {part.role}: {_filesystem(part.filesystem)}" for part in table.partitions if part.filesystem)
+
+
+def _type(part: Partition) -> str:
+    return f"{part.type:02x}" if isinstance(part.type, int) else str(part.type)
+
+
+def _filesystem(filesystem: Filesystem) -> str:
+    match filesystem:
+        case Ext4():
+            return f"ext4 '{filesystem.label}' {filesystem.uuid}, {filesystem.inodes} inodes"
+        case Fat():
+            volume = f"{filesystem.volume_id:08X}"
+            return f"FAT32 '{filesystem.label}' {volume[:4]}-{volume[4:]}"
 
 
 def _variable_line(record: VariableRecord) -> str:

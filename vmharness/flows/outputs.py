@@ -17,7 +17,8 @@ from vmharness.host import cache, publish
 from vmharness.host.appliance import Appliance
 from vmharness.model import manifest
 from vmharness.model.facts import HostFacts
-from vmharness.model.image import CommandInstaller, Format, Grub, ImageSpec, SystemdBoot
+from vmharness.model.firmware import Firmware
+from vmharness.model.image import Format
 from vmharness.model.results import StagedContents, StagedTree
 from vmharness.model.variables import decode
 from vmharness.plan import identity
@@ -100,7 +101,6 @@ def _manifest(
     plan, spec = prepared.plan, prepared.plan.spec
     store = efivars.read_store(folder / VARIABLES_NAME) if spec.efi.touch_variables else None
     variables = tuple(decode(variable) for variable in store.variables) if store is not None else None
-    firmware = plan.firmware
     return manifest.Manifest(
         vmharness=__version__,
         name=spec.name,
@@ -110,15 +110,9 @@ def _manifest(
         format=spec.format,
         files=files,
         table=plan.layout,
-        root=plan.ext4,
-        esp=plan.fat,
         variables=variables,
-        firmware=manifest.FirmwareIdentity(
-            description=firmware.description,
-            code=_source_file(firmware.code),
-            template=_source_file(firmware.template),
-        ),
-        bootloader=_bootloader_name(spec),
+        firmware=_firmware_identity(plan.firmware) if plan.firmware is not None else None,
+        bootloader=spec.bootloader.install.name,
         kernel=prepared.appliance.kernel.version,
         accelerator=plan.accelerator.accelerator.value,
         tools=prepared.facts.versions,
@@ -126,10 +120,12 @@ def _manifest(
     )
 
 
-def _bootloader_name(spec: ImageSpec) -> str:
-    install = spec.bootloader.install
-    names = {SystemdBoot: "systemd-boot", Grub: "grub", CommandInstaller: "command"}
-    return names.get(type(install), "none")
+def _firmware_identity(firmware: Firmware) -> manifest.FirmwareIdentity:
+    return manifest.FirmwareIdentity(
+        description=firmware.description,
+        code=_source_file(firmware.code),
+        template=_source_file(firmware.template),
+    )
 
 
 def _source_file(path: Path) -> manifest.SourceFile:

@@ -32,7 +32,10 @@ def inputs_of(prepared: Prepared) -> str:
         "seed": prepared.seed,
         "contents": cache.digest_of(prepared.contents.archive) if prepared.contents else "",
         "appliance": prepared.appliance.identity,
-        "firmware": [cache.remembered_digest(path) for path in (plan.firmware.code, plan.firmware.template)],
+        "firmware": [
+            cache.remembered_digest(path)
+            for path in ((plan.firmware.code, plan.firmware.template) if plan.firmware is not None else ())
+        ],
         "hooks": hooks.inputs(plan.spec),
         "tools": prepared.facts.versions,
         "vmharness": _own_digest(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
+from uuid import UUID
 
 from attrs import field, frozen
 
@@ -26,9 +27,36 @@ class Format(Enum):
 
 
 class PartitionTable(Enum):
-    """How the disk is divided."""
+    """How the disk is divided, in the words of nixpkgs' make-disk-image.
 
+    ``NONE``: the disk is the root filesystem. ``LEGACY``: an MBR with the root partition. ``LEGACY_BOOT``: an MBR with
+    a boot partition before it. ``LEGACY_GPT``: a GPT with room for GRUB's BIOS part. ``EFI``: a GPT with an EFI system
+    partition. ``EFIXBOOTLDR``: the same, with the kernels on an extended boot loader partition. ``HYBRID``: a GPT that
+    both BIOS and UEFI boot from.
+    """
+
+    NONE = "none"
+    LEGACY = "legacy"
+    LEGACY_BOOT = "legacy+boot"
+    LEGACY_GPT = "legacy+gpt"
     EFI = "efi"
+    EFIXBOOTLDR = "efixbootldr"
+    HYBRID = "hybrid"
+
+    @property
+    def has_esp(self) -> bool:
+        """Whether there is an EFI system partition, so that UEFI can boot from it."""
+        return self in {PartitionTable.EFI, PartitionTable.EFIXBOOTLDR, PartitionTable.HYBRID}
+
+    @property
+    def has_boot(self) -> bool:
+        """Whether the kernels have a partition of their own, mounted at ``/boot``."""
+        return self in {PartitionTable.LEGACY_BOOT, PartitionTable.EFIXBOOTLDR}
+
+    @property
+    def boots_bios(self) -> bool:
+        """Whether a BIOS can boot from it."""
+        return self not in {PartitionTable.EFI, PartitionTable.EFIXBOOTLDR}
 
 
 class MachineId(Enum):
@@ -120,35 +148,22 @@ class Content:
 
 
 @frozen(kw_only=True)
-class SystemdBoot:
-    """``bootctl install`` of the target."""
+class Installer:
+    """The bootloader to install.
 
+    :param name: one of :data:`vmharness.model.bootloader.BOOTLOADERS`.
+    :param arguments: what it was given besides: a path in the target, or a command's words.
+    """
 
-@frozen(kw_only=True)
-class Grub:
-    """``grub-install`` of the target, and its ``grub-mkconfig``."""
-
-
-@frozen(kw_only=True)
-class CommandInstaller:
-    """A command of the user's, run in the target with the ESP mounted at ``/boot/efi``."""
-
-    argv: tuple[str, ...]
-
-
-@frozen(kw_only=True)
-class NoBootloader:
-    """No bootloader: the disk holds partitions and files only."""
-
-
-Installer = SystemdBoot | Grub | CommandInstaller | NoBootloader
+    name: str
+    arguments: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True)
 class BootloaderSpec:
     """The bootloader and what it boots."""
 
-    install: Installer = field(factory=NoBootloader)
+    install: Installer = Installer(name="none")
     title: str = ""
     kernel_parameters: tuple[str, ...] = ()
 
@@ -178,7 +193,10 @@ FirmwareChoice = AutoFirmware | DescriptorFirmware | FirmwareFiles
 
 @frozen(kw_only=True)
 class EfiSpec:
-    """Firmware, and whether its variables are written and published."""
+    """Firmware, and whether its variables are written and published.
+
+    :param touch_variables: by default, where there is an EFI system partition.
+    """
 
     firmware: FirmwareChoice = field(factory=AutoFirmware)
     touch_variables: bool = True
@@ -203,6 +221,26 @@ class HooksSpec:
 
 
 @frozen(kw_only=True)
+class GivenIdentifiers:
+    """Identifiers that the definition gives itself; what is None is derived from the seed.
+
+    :param disk_signature: of an MBR, 32 bits.
+    :param esp_volume_id: and ``boot_volume_id``: of the FATs, 32 bits.
+    """
+
+    disk_guid: UUID | None = None
+    disk_signature: int | None = None
+    esp_partition_guid: UUID | None = None
+    esp_volume_id: int | None = None
+    bios_partition_guid: UUID | None = None
+    boot_partition_guid: UUID | None = None
+    boot_volume_id: int | None = None
+    root_partition_guid: UUID | None = None
+    root_filesystem_uuid: UUID | None = None
+    root_hash_seed: UUID | None = None
+
+
+@frozen(kw_only=True)
 class GuestSpec:
     """The appliance's machine: ``memory`` in bytes."""
 
@@ -218,7 +256,8 @@ class ImageSpec:
     :param hydra_build_products: whether the output lists itself for Hydra.
     :param size: bytes of the whole disk, or None for ``auto``.
     :param additional_space: free bytes that an ``auto`` root filesystem has at least.
-    :param boot_size: bytes of the EFI system partition.
+    :param boot_size: bytes of the partition that holds the kernels: the extended boot loader partition where there is
+        one, the boot partition of an MBR, or the EFI system partition.
     """
 
     origin: Path
@@ -235,6 +274,7 @@ class ImageSpec:
     bootloader: BootloaderSpec = field(factory=BootloaderSpec)
     efi: EfiSpec = field(factory=EfiSpec)
     deterministic: DeterministicSpec = field(factory=DeterministicSpec)
+    identifiers: GivenIdentifiers = field(factory=GivenIdentifiers)
     guest: GuestSpec = field(factory=GuestSpec)
     hooks: HooksSpec = field(factory=HooksSpec)
 

@@ -9,13 +9,14 @@ from uuid import UUID
 
 import cattrs
 from attrs import field, frozen
+from cattrs.strategies import configure_tagged_union
 
 from vmharness.model.image import Format
-from vmharness.model.partitions import Ext4, Fat, Layout
+from vmharness.model.partitions import Filesystem, Layout
 from vmharness.model.variables import VariableRecord
 
 MANIFEST_NAME = "manifest.json"
-SCHEMA = 1
+SCHEMA = 2
 
 
 @frozen(kw_only=True)
@@ -72,12 +73,10 @@ class Manifest:
     :param inputs: content id of everything that decided what was built.
     :param definition: the image definition.
     :param seed: what the identifiers were derived from.
-    :param table: the partition table.
-    :param root: the root filesystem.
-    :param esp: the EFI system partition's filesystem.
+    :param table: the partition table, with the filesystems.
     :param variables: the EFI variables as published, or None when they were not touched.
-    :param firmware: the firmware that was used.
-    :param bootloader: its kind: ``systemd-boot``, ``grub``, ``command`` or ``none``.
+    :param firmware: the firmware that it was made for, or None where no UEFI boots from it.
+    :param bootloader: its name, as the definition has it.
     :param kernel: version of the appliance's kernel.
     :param accelerator: ``kvm`` or ``tcg``.
     :param tools: versions of the programs used, by name.
@@ -93,10 +92,8 @@ class Manifest:
     format: Format
     files: tuple[OutputFile, ...]
     table: Layout
-    root: Ext4
-    esp: Fat
     variables: tuple[VariableRecord, ...] | None
-    firmware: FirmwareIdentity
+    firmware: FirmwareIdentity | None
     bootloader: str
     kernel: str
     accelerator: str
@@ -141,8 +138,15 @@ def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True)
     converter.register_unstructure_hook(UUID, str)
     converter.register_structure_hook(UUID, lambda value, _type: UUID(value))
+    converter.register_structure_hook(UUID | int, lambda value, _type: value if isinstance(value, int) else UUID(value))
+    converter.register_structure_hook(
+        UUID | int | None,
+        lambda value, _type: value if value is None or isinstance(value, int) else UUID(value),
+    )
     converter.register_unstructure_hook(Path, str)
     converter.register_structure_hook(Path, lambda value, _type: Path(value))
+    # last: it takes the hooks that its members' fields need
+    configure_tagged_union(Filesystem, converter, tag_name="kind", tag_generator=lambda kind: kind.__name__.lower())
     return converter
 
 

@@ -2,71 +2,34 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from uuid import UUID
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from vmharness.model.sizes import MIB
 
 SECTOR = 512
+ALIGNMENT = MIB
 
 # Discoverable Partitions Specification, https://uapi-group.org/specifications/specs/discoverable_partitions_specification/
 ESP_TYPE = UUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")
+XBOOTLDR_TYPE = UUID("bc13c2ff-59e6-4262-a352-b275fd6f7172")
 ROOT_X86_64_TYPE = UUID("4f68bce3-e8cd-4db1-96e7-fbcaf984b709")
+# GRUB's manual, "BIOS installation".
+BIOS_BOOT_TYPE = UUID("21686148-6449-6e6f-744e-656564454649")
 
+# The type byte of a partition in an MBR: FAT32 with LBA, and Linux.
+MBR_FAT32 = 0x0C
+MBR_LINUX = 0x83
 
-@frozen(kw_only=True)
-class Partition:
-    """One partition of the table.
-
-    :param number: 1-based.
-    :param role: what it is for: ``esp`` or ``root``.
-    :param name: partition label.
-    :param type_guid: its type.
-    :param guid: its own identifier.
-    :param start: first sector.
-    :param sectors: length.
-    """
-
-    number: int
-    role: str
-    name: str
-    type_guid: UUID
-    guid: UUID
-    start: int
-    sectors: int
-
-    @property
-    def offset(self) -> int:
-        """First byte."""
-        return self.start * SECTOR
-
-    @property
-    def size(self) -> int:
-        """Length in bytes."""
-        return self.sectors * SECTOR
-
-
-@frozen(kw_only=True)
-class Layout:
-    """A GPT and its partitions, to the sector.
-
-    :param disk_guid: the table's identifier.
-    :param size: bytes of the whole disk.
-    """
-
-    disk_guid: UUID
-    size: int
-    partitions: tuple[Partition, ...]
-
-    def by_role(self, role: str) -> Partition:
-        """The partition with that role."""
-        return next(partition for partition in self.partitions if partition.role == role)
+# Microsoft's FAT specification, "FAT Type Determination": with fewer clusters it is not FAT32, whatever its label says.
+FAT32_CLUSTERS = 65_525
 
 
 @frozen(kw_only=True)
 class Ext4:
-    """How the root filesystem is made.
+    """How an ext4 filesystem is made.
 
     :param size: bytes of the filesystem.
     :param inodes: number of inodes.
@@ -82,13 +45,96 @@ class Ext4:
 
 @frozen(kw_only=True)
 class Fat:
-    """How the EFI system partition is made: label and 32-bit volume id."""
+    """How a FAT32 filesystem is made: label and 32-bit volume id."""
 
     label: str
     volume_id: int
 
 
-ALIGNMENT = MIB
+Filesystem = Ext4 | Fat
 
-# Microsoft's FAT specification, "FAT Type Determination": with fewer clusters it is not FAT32, whatever its label says.
-FAT32_CLUSTERS = 65_525
+
+class Scheme(Enum):
+    """How a disk is divided. ``NONE``: not at all, the filesystem is the disk."""
+
+    GPT = "gpt"
+    MBR = "mbr"
+    NONE = "none"
+
+
+@frozen(kw_only=True)
+class Partition:
+    """One partition of the table, or the whole of a disk without one.
+
+    :param number: 1-based; 0 is the whole disk.
+    :param role: what it is for: ``esp``, ``boot`` (kernels, apart from the root filesystem), ``bios`` (GRUB's own
+        room on a GPT) or ``root``.
+    :param name: partition label, for a GPT.
+    :param type: its type: a GUID in a GPT, a byte in an MBR.
+    :param guid: its own identifier, in a GPT.
+    :param start: first sector.
+    :param sectors: length.
+    :param active: whether an MBR marks it as the one to boot from.
+    :param filesystem: what is made in it, if anything.
+    """
+
+    number: int
+    role: str
+    name: str = ""
+    type: UUID | int = 0
+    guid: UUID | None = None
+    start: int
+    sectors: int
+    active: bool = False
+    filesystem: Filesystem | None = None
+
+    @property
+    def offset(self) -> int:
+        """First byte."""
+        return self.start * SECTOR
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return self.sectors * SECTOR
+
+
+@frozen(kw_only=True)
+class Layout:
+    """A disk and its partitions, to the sector.
+
+    :param identifier: the table's own: a GUID in a GPT, the 32-bit disk signature in an MBR, None without a table.
+    :param size: bytes of the whole disk.
+    :param partitions: in the order of their numbers, which is also their order on the disk.
+    """
+
+    scheme: Scheme
+    identifier: UUID | int | None = None
+    size: int
+    partitions: tuple[Partition, ...]
+
+    def find(self, role: str) -> Partition | None:
+        """The partition with that role, if there is one."""
+        return next((partition for partition in self.partitions if partition.role == role), None)
+
+    def by_role(self, role: str) -> Partition:
+        """The partition with that role, which is known to be there."""
+        return next(partition for partition in self.partitions if partition.role == role)
+
+    def partuuid(self, partition: Partition) -> str | None:
+        """What the kernel calls ``PARTUUID``: in an MBR, made of the disk's signature and the partition's number."""
+        if partition.guid is not None:
+            return str(partition.guid)
+        if self.scheme is Scheme.MBR:
+            return f"{self.identifier:08x}-{partition.number:02x}"
+        return None
+
+    def with_filesystem(self, role: str, filesystem: Filesystem) -> Layout:
+        """The same layout with another filesystem in the partition of that role."""
+        return evolve(
+            self,
+            partitions=tuple(
+                evolve(partition, filesystem=filesystem) if partition.role == role else partition
+                for partition in self.partitions
+            ),
+        )

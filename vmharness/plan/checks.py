@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from vmharness.errors import SpecError
-from vmharness.model.image import CommandInstaller, Format, ImageSpec
+from vmharness.model.bootloader import BOOTLOADERS, Argument
+from vmharness.model.image import AutoFirmware, Format, ImageSpec, PartitionTable
 from vmharness.model.sizes import GIB, MIB, format_size
 
 _LEAST_MEMORY = 128 * MIB
@@ -17,6 +18,7 @@ def check(spec: ImageSpec) -> None:
     :raises SpecError: naming the key, and what is allowed.
     """
     _check_image(spec)
+    _check_table(spec)
     _check_contents(spec)
     _check_bootloader(spec)
 
@@ -58,6 +60,34 @@ def _check_image(spec: ImageSpec) -> None:
         )
 
 
+def _check_table(spec: ImageSpec) -> None:
+    """What must go with the partition table: variables with an ESP, and a bootloader that can boot from it."""
+    origin, table = str(spec.origin), spec.partition_table
+    with_esp = " | ".join(kind.value for kind in PartitionTable if kind.has_esp)
+    if spec.efi.touch_variables and not table.has_esp:
+        raise SpecError(
+            f'the table "{table.value}" has no EFI system partition that EFI variables could point at',
+            origin=origin,
+            key="efi.touch-variables",
+            allowed=f"false, or image.partition-table = {with_esp}",
+        )
+    if not isinstance(spec.efi.firmware, AutoFirmware) and not table.has_esp:
+        raise SpecError(
+            f'the table "{table.value}" has no EFI system partition that UEFI firmware could boot from',
+            origin=origin,
+            key="efi.firmware",
+            allowed=f'"auto", or image.partition-table = {with_esp}',
+        )
+    bootloader = BOOTLOADERS[spec.bootloader.install.name]
+    if table not in bootloader.tables:
+        raise SpecError(
+            f'{bootloader.name} cannot boot from the partition table "{table.value}"',
+            origin=origin,
+            key="bootloader.install",
+            allowed=f"image.partition-table = {' | '.join(kind.value for kind in bootloader.tables)}",
+        )
+
+
 def _check_contents(spec: ImageSpec) -> None:
     origin = str(spec.origin)
     for number, content in enumerate(spec.contents):
@@ -80,5 +110,6 @@ def _check_bootloader(spec: ImageSpec) -> None:
             raise SpecError(
                 "a kernel parameter has no line breaks", origin=origin, key=f"bootloader.kernel-parameters[{number}]"
             )
-    if isinstance(spec.bootloader.install, CommandInstaller) and not spec.bootloader.install.argv:
+    install = spec.bootloader.install
+    if BOOTLOADERS[install.name].argument is Argument.COMMAND and not install.arguments:
         raise SpecError("the command is empty", origin=origin, key="bootloader.install.command")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import UUID
 
 from attrs import field, fields, frozen
 from cattrs import ClassValidationError, Converter, IterableValidationError
@@ -16,10 +18,15 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from vmharness.errors import SpecError
 from vmharness.model import image as model
+from vmharness.model.bootloader import BOOTLOADERS, Argument, Bootloader
 from vmharness.model.sizes import MIB, parse_size
 from vmharness.plan.checks import check
 
 _T = TypeVar("_T")
+
+
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+_HEX32 = re.compile(r"[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{4}")
 
 
 class _Problem(ValueError):
@@ -45,13 +52,20 @@ class _ImageTable:
 
 
 @frozen(kw_only=True)
+class _EfiTable:
+    firmware: model.FirmwareChoice = field(factory=model.AutoFirmware)
+    touch_variables: bool | None = None
+
+
+@frozen(kw_only=True)
 class _Document:
     image: _ImageTable
     root: model.RootSpec
     contents: tuple[model.Content, ...] = ()
     bootloader: model.BootloaderSpec = field(factory=model.BootloaderSpec)
-    efi: model.EfiSpec = field(factory=model.EfiSpec)
+    efi: _EfiTable = field(factory=_EfiTable)
     deterministic: model.DeterministicSpec = field(factory=model.DeterministicSpec)
+    identifiers: model.GivenIdentifiers = field(factory=model.GivenIdentifiers)
     guest: model.GuestSpec = field(factory=model.GuestSpec)
     hooks: model.HooksSpec = field(factory=model.HooksSpec)
 
@@ -86,8 +100,14 @@ def load(text: str, origin: Path) -> model.ImageSpec:
         root=document.root,
         contents=document.contents,
         bootloader=document.bootloader,
-        efi=document.efi,
+        efi=model.EfiSpec(
+            firmware=document.efi.firmware,
+            touch_variables=document.image.partition_table.has_esp
+            if document.efi.touch_variables is None
+            else document.efi.touch_variables,
+        ),
         deterministic=document.deterministic,
+        identifiers=document.identifiers,
         guest=document.guest,
         hooks=document.hooks,
     )
@@ -101,9 +121,12 @@ def _converter(folder: Path) -> Converter:
         converter.register_structure_hook(plain, _exactly)
     converter.register_structure_hook_func(lambda kind: isinstance(kind, type) and issubclass(kind, Enum), _one_of)
     converter.register_structure_hook(Path, lambda value, _: _path(folder, value))
+    converter.register_structure_hook(UUID, _guid)
+    numbers = {"disk_signature": _hex32, "esp_volume_id": _hex32, "boot_volume_id": _hex32}
     sizes = {"size": _size_or_auto, "additional_space": _size, "boot_size": _size, "memory": _size}
     special = {
         **sizes,
+        **numbers,
         "mode": _mode,
         "directory_mode": _mode,
         "include": _texts,
@@ -123,8 +146,8 @@ def _converter(folder: Path) -> Converter:
     converter.register_structure_hook(model.FirmwareChoice, lambda value, _: _firmware(converter, folder, value))
     _register(converter, model.RootSpec, {})
     outer: tuple[type[Any], ...] = (
-        _ImageTable, model.Content, model.BootloaderSpec, model.EfiSpec, model.DeterministicSpec, model.GuestSpec,
-        model.HooksSpec,
+        _ImageTable, _EfiTable, model.Content, model.BootloaderSpec, model.DeterministicSpec, model.GivenIdentifiers,
+        model.GuestSpec, model.HooksSpec,
     )  # fmt: skip
     for kind in outer:
         _register(converter, kind, special)
@@ -253,20 +276,53 @@ def _source(converter: Converter, value: Any) -> model.RootSource:
 
 
 def _installer(value: Any, _kind: Any) -> model.Installer:
-    known: dict[str, model.Installer] = {
-        "systemd-boot": model.SystemdBoot(),
-        "grub": model.Grub(),
-        "none": model.NoBootloader(),
-    }
-    allowed = " | ".join([*known, '{ command = ["..."] }'])
+    """``"grub"``, or a table of one bootloader's name and what it has to be told: ``{ command = ["install"] }``."""
+    allowed = " | ".join(_installer_forms())
     if isinstance(value, dict):
-        argv = value.get("command")
-        if set(value) == {"command"} and isinstance(argv, list) and all(isinstance(part, str) for part in argv):
-            return model.CommandInstaller(argv=tuple(argv))
-        raise _Problem("an installer that is a table has one key, command, a list of texts", allowed)
-    if not isinstance(value, str) or value not in known:
-        raise _Problem(f"{value!r} is not known{_nearest(str(value), list(known))}", allowed)
-    return known[value]
+        if len(value) != 1:
+            raise _Problem("an installer that is a table has one key, the bootloader's name", allowed)
+        name, argument = next(iter(value.items()))
+    else:
+        name, argument = value, None
+    known = BOOTLOADERS.get(name) if isinstance(name, str) else None
+    if known is None:
+        raise _Problem(f"{name!r} is not known{_nearest(str(name), list(BOOTLOADERS))}", allowed)
+    return model.Installer(name=known.name, arguments=_arguments(known, argument))
+
+
+def _arguments(bootloader: Bootloader, value: Any) -> tuple[str, ...]:
+    if bootloader.argument is Argument.NOTHING and value is None:
+        return ()
+    if bootloader.argument is Argument.PATH and isinstance(value, str) and value.startswith("/"):
+        return (value,)
+    if bootloader.argument is Argument.COMMAND and isinstance(value, list):
+        return _texts(value, None)
+    raise _Problem(f"'{bootloader.name}' is given {bootloader.argument.value} besides", _installer_form(bootloader))
+
+
+def _installer_forms() -> list[str]:
+    return [_installer_form(bootloader) for bootloader in BOOTLOADERS.values()]
+
+
+def _installer_form(bootloader: Bootloader) -> str:
+    examples = {Argument.PATH: '"/path"', Argument.COMMAND: '["..."]'}
+    example = examples.get(bootloader.argument)
+    return f"{{ {bootloader.name} = {example} }}" if example else bootloader.name
+
+
+def _guid(value: Any, _kind: Any) -> UUID:
+    """A UUID in its one canonical form: tools disagree about what others mean, and "repair" them silently."""
+    if not isinstance(value, str) or not _UUID.fullmatch(value):
+        raise _Problem(f"{value!r} is not a UUID", "32 hexadecimal digits in groups of 8-4-4-4-12")
+    if int(value.replace("-", ""), 16) == 0:
+        raise _Problem("the UUID of zeros means none", "32 hexadecimal digits in groups of 8-4-4-4-12")
+    return UUID(value)
+
+
+def _hex32(value: Any, _kind: Any) -> int:
+    if not isinstance(value, str) or not _HEX32.fullmatch(value) or not int(value.replace("-", ""), 16):
+        raise _Problem(f"{value!r} is not an identifier of 32 bits", "eight hexadecimal digits in quotes, not all zero")
+    return int(value.replace("-", ""), 16)
 
 
 def _firmware(converter: Converter, folder: Path, value: Any) -> model.FirmwareChoice:

@@ -10,16 +10,16 @@ from uuid import UUID
 
 from attrs import asdict, frozen
 
+from vmharness.model.bootloader import BOOTLOADERS
 from vmharness.model.firmware import Firmware
 from vmharness.model.hardware import AcceleratorVerdict, DirectKernel, MachineSpec
-from vmharness.model.image import DirectorySource, Grub, ImageSpec
-from vmharness.model.partitions import Ext4, Fat, Layout
+from vmharness.model.image import DirectorySource, ImageSpec
+from vmharness.model.partitions import Ext4, Layout
 from vmharness.model.results import TreeMeasure
-from vmharness.model.sizes import MIB
 from vmharness.model.steps import Step
 from vmharness.plan.checks import check_disk
 from vmharness.plan.identity import Identifiers
-from vmharness.plan.layout import efi_layout
+from vmharness.plan.layout import make_layout
 from vmharness.plan.sizing import root_inodes, root_size
 from vmharness.plan.steps import guest_steps
 
@@ -43,8 +43,8 @@ class Plan:
     :param tree: identity of the staged tree.
     :param measure: the cost of tree and grafted files.
     :param accelerator: the accelerator and why.
-    :param firmware: the firmware of the appliance's machine and of the boot proof.
-    :param layout: the partition table, to the sector.
+    :param firmware: the firmware that the image is made for, or None where its partition table has no ESP.
+    :param layout: the partition table, to the sector, with the filesystems.
     :param machine: the appliance's machine, without this run's disks and variable store: the same for every build that
         shares kernel, initramfs, firmware and memory.
     :param boot_deadline: seconds that the appliance may take to answer.
@@ -55,10 +55,8 @@ class Plan:
     tree: str
     measure: TreeMeasure
     accelerator: AcceleratorVerdict
-    firmware: Firmware
+    firmware: Firmware | None
     layout: Layout
-    ext4: Ext4
-    fat: Fat
     population: Population
     machine: MachineSpec
     boot_deadline: float
@@ -74,7 +72,7 @@ def make(  # noqa: PLR0913 -- each is a fact of another kind
     contents: bool,
     identifiers: Identifiers,
     accelerator: AcceleratorVerdict,
-    firmware: Firmware,
+    firmware: Firmware | None,
     kernel: DirectKernel,
 ) -> Plan:
     """Decide everything.
@@ -86,17 +84,10 @@ def make(  # noqa: PLR0913 -- each is a fact of another kind
     :raises SpecError: the sizes do not fit.
     """
     free = spec.additional_space if spec.size is None else 0
-    layout = efi_layout(spec, identifiers, root_size(measure, free + _installed_bytes(spec)).size)
+    installed = BOOTLOADERS[spec.bootloader.install.name].bytes_in_root
+    layout = make_layout(spec, identifiers, root_size(measure, free + installed).size)
     check_disk(spec, layout.size)
-    root = layout.by_role("root")
-    ext4 = Ext4(
-        label=spec.root.label,
-        uuid=identifiers.root_uuid,
-        hash_seed=identifiers.hash_seed,
-        size=root.size,
-        inodes=root_inodes(measure, root.size),
-    )
-    fat = Fat(label="ESP", volume_id=identifiers.volume_id)
+    layout = layout.with_filesystem("root", _root(spec, layout.by_role("root").size, measure, identifiers))
     machine = MachineSpec(
         accelerator=accelerator.accelerator,
         memory=spec.guest.memory,
@@ -113,12 +104,10 @@ def make(  # noqa: PLR0913 -- each is a fact of another kind
         accelerator=accelerator,
         firmware=firmware,
         layout=layout,
-        ext4=ext4,
-        fat=fat,
         population=_population(spec, huge_directories),
         machine=machine,
         boot_deadline=_BOOT_SECONDS * accelerator.accelerator.time_scale,
-        steps=guest_steps(spec, layout, ext4, fat, accelerator.accelerator, contents=contents),
+        steps=guest_steps(spec, layout, accelerator.accelerator, contents=contents),
     )
 
 
@@ -135,9 +124,14 @@ def _population(spec: ImageSpec, huge_directories: int) -> Population:
     )
 
 
-def _installed_bytes(spec: ImageSpec) -> int:
-    """What the bootloader's installer itself writes into the root filesystem, generously."""
-    return 24 * MIB if isinstance(spec.bootloader.install, Grub) else MIB
+def _root(spec: ImageSpec, size: int, measure: TreeMeasure, identifiers: Identifiers) -> Ext4:
+    return Ext4(
+        label=spec.root.label,
+        uuid=identifiers.root_uuid,
+        hash_seed=identifiers.hash_seed,
+        size=size,
+        inodes=root_inodes(measure, size),
+    )
 
 
 def to_json(plan: Plan) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
-from typing import assert_never
 
+from vmharness.model.bootloader import BOOTLOADERS, NO_BOOTLOADER, Argument
 from vmharness.model.hardware import Accelerator
-from vmharness.model.image import CommandInstaller, Grub, ImageSpec, NoBootloader, SystemdBoot
-from vmharness.model.partitions import Ext4, Fat, Layout
+from vmharness.model.image import ImageSpec
+from vmharness.model.partitions import Fat, Filesystem, Layout, Partition
 from vmharness.model.steps import Step
 
 TARGET_DISK = "target"
@@ -18,48 +18,39 @@ CONTENTS_DISK = "contents"
 _SHORT = 15.0
 _INSTALLER = 120.0
 _COPY = 300.0
+_FAT_NAMES = {"esp": "the EFI system partition", "boot": "the boot partition"}
 
 
-def guest_steps(  # noqa: PLR0913 -- the whole of what decides them
-    spec: ImageSpec, layout: Layout, ext4: Ext4, fat: Fat, accelerator: Accelerator, *, contents: bool
-) -> tuple[Step, ...]:
+def guest_steps(spec: ImageSpec, layout: Layout, accelerator: Accelerator, *, contents: bool) -> tuple[Step, ...]:
     """The steps of one build.
 
+    :param layout: with its filesystems.
     :param contents: whether there are grafted files.
     """
-    esp_path = esp_mount_point(spec)
-    numbers = {
-        "SERIAL": TARGET_DISK,
-        "ROOT_NUMBER": str(layout.by_role("root").number),
-        "ESP_NUMBER": str(layout.by_role("esp").number),
-    }
 
     def step(name: str, script: str, seconds: float, parameters: Mapping[str, str]) -> Step:
         return Step(name=name, script=script, parameters=parameters, deadline=seconds * accelerator.time_scale)
 
-    identify = step("identify the target disk", "identify", _SHORT, {**numbers, "ROOT_UUID": str(ext4.uuid)})
-    esp_bytes = str(layout.by_role("esp").size)
-    volume = {**numbers, "BYTES": esp_bytes, "VOLUME_ID": f"{fat.volume_id:08x}", "LABEL": fat.label}
-    steps = [
-        identify,
-        step("format the EFI system partition", "format-esp", _SHORT, volume),
-        step("mount the target", "mount-target", _SHORT, {**numbers, "ESP_PATH": esp_path}),
-    ]
+    fats = [part for part in layout.partitions if isinstance(part.filesystem, Fat)]
+    steps = [step("identify the target disk", "identify", _SHORT, _identify(layout))]
+    steps += [step(f"format {_FAT_NAMES[part.role]}", "format-fat", _SHORT, _format(part)) for part in fats]
+    steps.append(step("mount the target", "mount-target", _COPY, _mount(spec, layout)))
     if contents:
         steps.append(step("graft the contents", "graft", _COPY, {"SERIAL": CONTENTS_DISK}))
-    bootloader = _bootloader(spec, layout, esp_path)
-    if bootloader is not None:
-        name, script, parameters = bootloader
-        steps.append(step(name, script, _INSTALLER, parameters))
-    seal = {"ESP_PATH": esp_path, "MACHINE_ID": spec.root.machine_id.value}
+    bootloader = BOOTLOADERS[spec.bootloader.install.name]
+    if bootloader.name != NO_BOOTLOADER:
+        install = f"install-{bootloader.name}"
+        steps.append(step(bootloader.step, install, _INSTALLER, _install(spec, layout)))
+    places = {"ESP_PATH": esp_mount_point(spec), "BOOT_PATH": _boot_path(spec)}
+    seal = {**places, "MACHINE_ID": spec.root.machine_id.value}
     steps.append(step("remove what machines must not share", "seal", _SHORT, seal))
     steps.append(step("unmount the target", "unmount", _COPY, {}))
     return tuple(steps)
 
 
 def esp_mount_point(spec: ImageSpec) -> str:
-    """Where the target has its ESP: systemd's own place for systemd-boot, the distributions' habit for all others."""
-    return "/efi" if isinstance(spec.bootloader.install, SystemdBoot) else "/boot/efi"
+    """Where the target has its ESP, as its bootloader wants it; empty if there is none."""
+    return BOOTLOADERS[spec.bootloader.install.name].esp_path if spec.partition_table.has_esp else ""
 
 
 def entry_token(spec: ImageSpec) -> str:
@@ -67,34 +58,79 @@ def entry_token(spec: ImageSpec) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", spec.name).strip("-")[:32] or "linux"
 
 
-def _bootloader(spec: ImageSpec, layout: Layout, esp_path: str) -> tuple[str, str, dict[str, str]] | None:
-    parameters = " ".join(spec.bootloader.kernel_parameters)
-    # Without a line for it in the target's fstab nothing makes the root filesystem writable later.
-    if not {"rw", "ro"} & set(spec.bootloader.kernel_parameters):
-        parameters = f"rw {parameters}".strip()
-    common = {
-        "ESP_PATH": esp_path,
-        "ROOT_ARGUMENT": f"root=PARTUUID={layout.by_role('root').guid}",
-        "KERNEL_PARAMETERS": parameters,
-        "TOUCH_VARIABLES": "1" if spec.efi.touch_variables else "0",
+def _identify(layout: Layout) -> dict[str, str]:
+    root = layout.by_role("root")
+    return {
+        "SERIAL": TARGET_DISK,
+        "PARTITIONS": " ".join(str(part.number) for part in layout.partitions if part.number),
+        "ROOT_NUMBER": _number(root),
+        "ROOT_UUID": _uuid(root.filesystem),
     }
-    match spec.bootloader.install:
-        case SystemdBoot():
-            names = {"TITLE": spec.bootloader.title or spec.name, "ENTRY_TOKEN": entry_token(spec)}
-            return "install systemd-boot", "install-systemd-boot", {**common, **names}
-        case Grub():
-            return "install GRUB", "install-grub", {**common, "ENTRY_TOKEN": entry_token(spec)}
-        case CommandInstaller(argv=argv):
-            return (
-                "run the bootloader command",
-                "install-command",
-                {
-                    **common,
-                    "COMMAND": shlex.join(argv),
-                    "SERIAL": TARGET_DISK,
-                },
-            )
-        case NoBootloader():
-            return None
-        case unknown:
-            assert_never(unknown)
+
+
+def _format(part: Partition) -> dict[str, str]:
+    assert isinstance(part.filesystem, Fat)
+    return {
+        "SERIAL": TARGET_DISK,
+        "NUMBER": _number(part),
+        "BYTES": str(part.size),
+        "VOLUME_ID": f"{part.filesystem.volume_id:08x}",
+        "LABEL": part.filesystem.label,
+    }
+
+
+def _mount(spec: ImageSpec, layout: Layout) -> dict[str, str]:
+    return {
+        "SERIAL": TARGET_DISK,
+        "ROOT_NUMBER": _number(layout.by_role("root")),
+        "BOOT_NUMBER": _number(layout.find("boot")),
+        "ESP_NUMBER": _number(layout.find("esp")),
+        "ESP_PATH": esp_mount_point(spec),
+    }
+
+
+def _install(spec: ImageSpec, layout: Layout) -> dict[str, str]:
+    """What every installer's script is told."""
+    kernel_parameters = spec.bootloader.kernel_parameters
+    # Without a line for it in the target's fstab nothing makes the root filesystem writable later.
+    writable = () if {"rw", "ro"} & set(kernel_parameters) else ("rw",)
+    root = layout.by_role("root")
+    partuuid = layout.partuuid(root)
+    table = spec.partition_table
+    return {
+        "SERIAL": TARGET_DISK,
+        "FIRMWARES": " ".join([*(["bios"] if table.boots_bios else []), *(["efi"] if table.has_esp else [])]),
+        "ESP_PATH": esp_mount_point(spec),
+        "BOOT_PATH": _boot_path(spec),
+        "ROOT_ARGUMENT": f"root=PARTUUID={partuuid}" if partuuid else f"root=UUID={_uuid(root.filesystem)}",
+        "KERNEL_PARAMETERS": " ".join([*writable, *kernel_parameters]),
+        "TITLE": spec.bootloader.title or spec.name,
+        "ENTRY_TOKEN": entry_token(spec),
+        "TOUCH_VARIABLES": "1" if spec.efi.touch_variables else "0",
+        **_argument(spec),
+    }
+
+
+def _argument(spec: ImageSpec) -> dict[str, str]:
+    install = spec.bootloader.install
+    match BOOTLOADERS[install.name].argument:
+        case Argument.NOTHING:
+            return {}
+        case Argument.PATH:
+            return {"ARGUMENT": install.arguments[0]}
+        case Argument.COMMAND:
+            return {"COMMAND": shlex.join(install.arguments)}
+
+
+def _boot_path(spec: ImageSpec) -> str:
+    return "/boot" if spec.partition_table.has_boot else ""
+
+
+def _number(part: Partition | None) -> str:
+    """A partition's number for the scripts: empty for the whole disk, and where there is no such partition."""
+    return str(part.number) if part is not None and part.number else ""
+
+
+def _uuid(filesystem: Filesystem | None) -> str:
+    assert filesystem is not None and not isinstance(filesystem, Fat)
+    return str(filesystem.uuid)

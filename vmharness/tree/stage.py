@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import assert_never
 
 from vmharness.model.hardware import Kernel
-from vmharness.model.image import DebianSource, DirectorySource, ImageSpec, MinimalSource, SystemdBoot, TarSource
+from vmharness.model.image import DebianSource, DirectorySource, ImageSpec, MinimalSource, TarSource
 from vmharness.model.results import StagedTree
 from vmharness.tree import minimal
 from vmharness.tree.debian import stage_debian
@@ -31,6 +31,6 @@ def stage(spec: ImageSpec, kernel: Kernel, say: Callable[[str], None]) -> Staged
         case DebianSource() as source:
             return stage_debian(source, origin=origin, say=say)
         case MinimalSource():
-            return minimal.stage(kernel, systemd_boot=isinstance(spec.bootloader.install, SystemdBoot))
+            return minimal.stage(kernel, systemd_boot=spec.bootloader.install.name == "systemd-boot")
         case unknown:
             assert_never(unknown)

@@ -1,0 +1,73 @@
+"""The bootloaders that can be installed: one entry each.
+
+The script ``install-NAME`` of an entry installs it with the target's own installer. ``docs/adding-a-bootloader.md``
+shows how one is added.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from attrs import field, frozen
+
+from vmharness.model.image import PartitionTable
+from vmharness.model.sizes import MIB
+
+_BIOS = (PartitionTable.LEGACY, PartitionTable.LEGACY_BOOT, PartitionTable.LEGACY_GPT)
+_UEFI = (PartitionTable.EFI, PartitionTable.EFIXBOOTLDR)
+_ALL = tuple(PartitionTable)
+
+
+class Argument(Enum):
+    """What a definition gives besides a bootloader's name."""
+
+    NOTHING = "nothing"
+    PATH = "a path in the target"
+    COMMAND = "a list of texts"
+
+
+@frozen(kw_only=True)
+class Bootloader:
+    """One bootloader.
+
+    :param name: as the definition and the guest script's name (``install-NAME``) have it.
+    :param step: what the step that installs it is called; empty where nothing is installed.
+    :param tables: the partition tables that it can boot from.
+    :param esp_path: where its target has the EFI system partition.
+    :param makes_boot_entry: whether its installer makes an entry in the firmware's boot menu.
+    :param argument: what the definition must say besides.
+    :param bytes_in_root: what its installer writes into the root filesystem, generously.
+    """
+
+    name: str
+    step: str
+    tables: tuple[PartitionTable, ...] = field(default=_ALL)
+    esp_path: str = "/boot/efi"
+    makes_boot_entry: bool = False
+    argument: Argument = Argument.NOTHING
+    bytes_in_root: int = MIB
+
+
+NO_BOOTLOADER = "none"
+
+_ENTRIES = (
+    Bootloader(
+        name="systemd-boot",
+        step="install systemd-boot",
+        tables=(*_UEFI, PartitionTable.HYBRID),
+        esp_path="/efi",
+        makes_boot_entry=True,
+    ),
+    Bootloader(
+        name="grub",
+        step="install GRUB",
+        tables=(*_BIOS, *_UEFI, PartitionTable.HYBRID),
+        makes_boot_entry=True,
+        bytes_in_root=24 * MIB,
+    ),
+    Bootloader(name="command", step="run the bootloader command", argument=Argument.COMMAND),
+    Bootloader(name=NO_BOOTLOADER, step=""),
+)
+
+BOOTLOADERS = {entry.name: entry for entry in _ENTRIES}
+"""Every bootloader by its name."""
