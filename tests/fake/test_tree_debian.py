@@ -43,13 +43,14 @@ def test_a_tree_of_either_suite_is_made_once(suite: str) -> None:
 
 
 def test_a_package_that_is_not_there_is_said(tmp_path: Path) -> None:
-    """Mmdebstrap's own words, a hint, and nothing left in the cache."""
+    """Mmdebstrap's own words, a hint, and no tree left in the cache."""
     source = DebianSource(suite="bookworm", variant="extract", include=("no-such-package-anywhere",))
     with pytest.raises(HostError) as caught:
         stage_debian(source, origin="image.toml")
     assert "no-such-package-anywhere" in str(caught.value)
     assert "include" in str(caught.value.hint)
-    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.suffix != ".lock"] == []
+    trees = (tmp_path / "cache" / "tree").rglob("*")
+    assert [path for path in trees if path.is_file() and path.suffix != ".lock"] == []
 
 
 def test_a_host_without_debian_sources_is_told_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

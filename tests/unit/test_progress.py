@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from vmharness.cli.progress import LiveList, Plain, sink
+from vmharness.cli.live import LiveList
+from vmharness.cli.progress import Plain, sink
 from vmharness.events import (
     Event,
     MilestoneReached,

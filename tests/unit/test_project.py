@@ -109,6 +109,15 @@ def listed_packages(checkout: Path) -> dict[str, str]:
     return {name.lstrip("+"): program for name, program in filter(None, lines)}
 
 
+def test_an_answer_waits_for_no_library_that_it_does_not_need(tmp_path: Path) -> None:
+    """What "up to date" needs, in a pipe, brings neither the machine's libraries (asyncio, pexpect) nor rich."""
+    program = "import sys, vmharness.cli.progress, vmharness.flows.build; print(*sys.modules)"
+    said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=tmp_path)
+    modules = said.stdout.split()
+    assert "vmharness.flows.uptodate" in modules
+    assert not {"asyncio", "pexpect", "qemu", "rich", "importlib.metadata"} & set(modules)
+
+
 def test_missing_programs_name_a_listed_package(checkout: Path) -> None:
     """The package that an error tells people to install is one that ``./dev`` installs, so the two lists agree."""
     named = {package for package in proc._PACKAGES.values() if not package.startswith("the Python package")}

@@ -14,7 +14,6 @@ from vmharness.disk.filesystems import make_ext4
 from vmharness.errors import BuildFailed, GuestError, QemuDied, SpecError, VerificationFailed
 from vmharness.events import Emit, nobody
 from vmharness.flows import hooks, uptodate
-from vmharness.flows.bringup import appliance_up, wake_parameters
 from vmharness.flows.outputs import Prepared, deliver
 from vmharness.flows.run import Run, recorded
 from vmharness.host import appliance, kernel, publish
@@ -168,6 +167,9 @@ def work(prepared: Prepared, run: Run) -> None:
 
     :raises BuildFailed: a step failed, or the guest died or hung.
     """
+    # It brings asyncio, QEMU's monitor and the consoles, for which an answer "up to date" should not wait.
+    from vmharness.flows.bringup import appliance_up, wake_parameters  # noqa: PLC0415 -- see above
+
     plan = prepared.plan
     spec = evolve(plan.machine, variables=run.directory.variables if plan.machine.firmware else None)
     try:

@@ -40,17 +40,18 @@ def resolve_modules(kernel: Kernel, names: Sequence[str]) -> tuple[Path, ...]:
                 f"it is neither in {kernel.modules} nor built in",
                 hint="use Debian's cloud kernel (the default), or a kernel with that driver",
             )
+        file = Path(files[name])
         try:
-            hard, soft = needs(module_bytes(files[name]))
+            hard, soft = needs(module_bytes(file))
         except (ValueError, struct.error) as error:
-            raise HostError(f"{files[name]} is no kernel module: {error}") from error
+            raise HostError(f"{file} is no kernel module: {error}") from error
         for wish in soft:
             known = next((word for word in (wish, f"{wish}_generic") if word in files), None)
             if known:
                 visit(known, "")
         for need in hard:
             visit(need, f" (needed by {name})")
-        order[name] = files[name]
+        order[name] = file
 
     for name in names:
         visit(_normal(name), "")
@@ -91,15 +92,15 @@ def module_bytes(path: Path) -> bytes:
         raise HostError(f"decompressing {path}: {error}") from error
 
 
-def _files(modules: Path) -> dict[str, Path]:
-    """Every module's file by its name."""
-    found: dict[str, Path] = {}
+def _files(modules: Path) -> dict[str, str]:
+    """Every module's file by its name; as text, since there are thousands and a handful is taken."""
+    found: dict[str, str] = {}
     for base, folders, files in os.walk(modules):
         folders.sort()
         for file in sorted(files):
             suffix = next((suffix for suffix in _SUFFIXES if file.endswith(suffix)), None)
             if suffix:
-                found.setdefault(_normal(file.removesuffix(suffix)), Path(base, file))
+                found.setdefault(_normal(file.removesuffix(suffix)), f"{base}/{file}")
     return found
 
 

@@ -6,7 +6,6 @@ Asking a program costs from 5 ms to 0.3 s, and its answer changes only with its 
 from __future__ import annotations
 
 import re
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,6 @@ def version_of(program: str) -> str:
     :raises HostError: the program is not installed.
     """
     path = proc.require(program)
-    if program in _PYTHON_PACKAGES:
-        return _distribution_version(_PYTHON_PACKAGES[program])
 
     def make(folder: Path) -> None:
         (folder / "version").write_text(_ask(program, path))
@@ -58,6 +55,8 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def _ask(program: str, path: Path) -> str:
+    if program in _PYTHON_PACKAGES:
+        return _distribution_version(_PYTHON_PACKAGES[program])
     done = proc.run_within([path, _QUESTIONS.get(program, "--version")], seconds=_SECONDS)
     if done is None:
         return "unknown"
@@ -67,6 +66,8 @@ def _ask(program: str, path: Path) -> str:
 
 
 def _distribution_version(package: str) -> str:
+    from importlib import metadata  # noqa: PLC0415 -- it costs as much as all else here, and is rarely asked
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

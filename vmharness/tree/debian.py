@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vmharness.errors import HostError
 from vmharness.host import proc
+from vmharness.host.versions import version_of
 from vmharness.model.image import DebianSource
 from vmharness.model.results import StagedTree
 from vmharness.tree import apt
@@ -54,7 +55,7 @@ def stage_debian(source: DebianSource, *, origin: str, say: Callable[[str], None
         "sources": sources,
         "settings": settings,
         "architecture": _architecture(),
-        "mmdebstrap": proc.run(["mmdebstrap", "--version"], doing="asking mmdebstrap for its version").text.strip(),
+        "mmdebstrap": f"mmdebstrap {version_of('mmdebstrap')}",
         "lists": _lists_digest(),
     }
 
