@@ -32,6 +32,14 @@ CREATE TABLE chunk (parent BLOB, first BLOB, place BLOB NOT NULL, PRIMARY KEY (p
 _DUPLICATE = """
 INSERT OR REPLACE INTO entry SELECT ?, ?, record FROM entry WHERE parent = ? AND name = ?
 """
+_LAYER = (
+    "CREATE TEMP TABLE IF NOT EXISTS fresh (parent BLOB, name BLOB, PRIMARY KEY (parent, name)) WITHOUT ROWID",
+    """
+    CREATE TEMP TRIGGER IF NOT EXISTS note AFTER INSERT ON entry
+    BEGIN INSERT OR IGNORE INTO fresh VALUES (new.parent, new.name); END
+    """,
+    "DELETE FROM fresh",
+)
 
 
 @frozen(kw_only=True)
@@ -85,6 +93,16 @@ class Index:
         query = "SELECT record FROM entry WHERE parent = ? AND name = ?"
         row = self._database.execute(query, (parent, name)).fetchone()
         return None if row is None else _unpack(row[0])
+
+    def begin_layer(self) -> None:
+        """Remember what is put from now on, until the next call, for :meth:`is_new`; on the disk, not in memory."""
+        for statement in _LAYER:  # not executescript, which ends the transaction
+            self._database.execute(statement)
+
+    def is_new(self, parent: bytes, name: bytes) -> bool:
+        """Whether a file was put since the last :meth:`begin_layer`."""
+        query = "SELECT 1 FROM fresh WHERE parent = ? AND name = ?"
+        return self._database.execute(query, (parent, name)).fetchone() is not None
 
     def count(self, parent: bytes) -> int:
         """How many names a directory holds."""

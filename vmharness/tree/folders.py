@@ -37,11 +37,15 @@ class Folders:
     """The directories of the tree at ``root``; the last used ones stay open. A context manager.
 
     :param missing: makes the directory ``name`` in a folder that lacks it, or raises.
+    :param rooted: whether an absolute link starts at the tree's root, as in a container, instead of being refused.
     """
 
-    def __init__(self, root: Path, missing: Callable[[Folder, bytes], None] | None = None) -> None:
+    def __init__(
+        self, root: Path, missing: Callable[[Folder, bytes], None] | None = None, *, rooted: bool = False
+    ) -> None:
         self._root = Folder(b"", os.open(root, _FLAGS))
         self._missing = missing
+        self._rooted = rooted
         self._open: OrderedDict[bytes, Folder] = OrderedDict()
 
     def __enter__(self) -> Self:
@@ -76,9 +80,12 @@ class Folders:
                 at = opened
                 continue
             links += 1
-            if opened.startswith(b"/") or links > _MOST_LINKS:
-                what = "leads out of the tree" if opened.startswith(b"/") else "leads in a circle"
-                raise ValueError(f"passes through the symbolic link {_shown(path)}, which {what}")
+            if links > _MOST_LINKS:
+                raise ValueError(f"passes through the symbolic link {_shown(path)}, which leads in a circle")
+            if opened.startswith(b"/"):
+                if not self._rooted:
+                    raise ValueError(f"passes through the symbolic link {_shown(path)}, which leads out of the tree")
+                at = self._root
             todo += [part for part in reversed(opened.split(b"/")) if part not in {b"", b"."}]
         return at
 

@@ -43,8 +43,7 @@ def staged(  # noqa: PLR0913 -- what is staged, and how messages name it
     :raises HostError: the cache cannot be written.
     """
 
-    def make(folder: Path) -> None:
-        data, database = folder / "data", folder / "index"
+    def fill(data: Path, database: Path) -> None:
         damaged: Damaged | None = None
         with open_stream() as stream:
             try:
@@ -54,6 +53,23 @@ def staged(  # noqa: PLR0913 -- what is staged, and how messages name it
                 damaged = error
         if damaged is not None:
             raise damaged
+
+    return filled(inputs, fill, what=what, origin=origin, key=key)
+
+
+def filled(
+    inputs: dict[str, Any], fill: Callable[[Path, Path], None], *, what: str, origin: str, key: str
+) -> StagedTree:
+    """The tree that ``fill(data, database)`` unpacks, from the cache or made now; see :func:`staged`.
+
+    :param fill: makes the new directory ``data`` and the new index ``database``; may raise ``Damaged`` and ``Refused``.
+    :raises SpecError: it raised one of these; nothing is left behind.
+    :raises HostError: the cache cannot be written.
+    """
+
+    def make(folder: Path) -> None:
+        data, database = folder / "data", folder / "index"
+        fill(data, database)
         measure = measure_unpacked(data, database)
         (folder / "measure").write_text(json.dumps(asdict(measure)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,10 +25,14 @@ class EndsEarly(Exception):
 
 
 class Stream:
-    """Bytes read once, from front to back, through one buffer. Enough of a file for :mod:`tarfile`."""
+    """Bytes read once, from front to back, through one buffer. Enough of a file for :mod:`tarfile`.
 
-    def __init__(self, descriptor: int) -> None:
+    :param digest: is fed every byte.
+    """
+
+    def __init__(self, descriptor: int, digest: hashlib._Hash | None = None) -> None:
         self._descriptor = descriptor
+        self._digest = digest
         self._buffer = bytearray(_BUFFER)
         self._view = memoryview(self._buffer)
         self._start = self._end = 0
@@ -80,6 +85,8 @@ class Stream:
                 self._start, self._end = 0, os.readv(self._descriptor, [self._buffer])
                 if self._end == 0:
                     return
+                if self._digest is not None:
+                    self._digest.update(self._view[: self._end])
             count = min(size, self._end - self._start)
             piece = self._view[self._start : self._start + count]
             self._start += count
@@ -94,7 +101,11 @@ def compression_of(path: Path) -> str | None:
     :raises OSError: it cannot be read.
     """
     with path.open("rb") as file:
-        start = file.read(8)
+        return decompressor(file.read(8))
+
+
+def decompressor(start: bytes) -> str | None:
+    """The program that decompresses what begins with these bytes (eight are enough); None if it is plain."""
     return next((program for magic, program in _MAGIC if start.startswith(magic)), None)
 
 

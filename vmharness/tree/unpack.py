@@ -10,8 +10,10 @@ import errno
 import os
 import stat
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, BinaryIO, Self, cast
 
 from attrs import evolve
 
@@ -46,17 +48,27 @@ def unpack(stream: Stream, data: Path, database: Path, *, leave_out: frozenset[b
     :raises Refused: a member would be written elsewhere, or means what a filesystem cannot hold.
     :raises OSError: the disk is full, or cannot be written.
     """
+    with new_tree(data, database) as entries, Unpacker(data, entries, leave_out) as unpacker:
+        unpack_members(stream, unpacker)
+
+
+@contextmanager
+def new_tree(data: Path, database: Path) -> Iterator[Index]:
+    """A new directory and its index, to be filled; huge directories are spread at the end.
+
+    :raises OSError: the disk is full, or cannot be written.
+    """
     data.mkdir(mode=0o700)
     if b"system.posix_acl_default" in map(os.fsencode, os.listxattr(data)):
         os.removexattr(data, "system.posix_acl_default")  # nothing of the cache's own is to be inherited
     with index.create(database) as entries:
-        with _Unpacker(data, entries, leave_out) as unpacker:
-            _unpack_members(stream, unpacker)
+        yield entries
         spread(data, entries)
 
 
-def _unpack_members(stream: Stream, unpacker: _Unpacker) -> None:
-    headers = _Headers(stream)
+def unpack_members(stream: Stream, unpacker: Unpacker) -> None:
+    """Unpack every member of one archive; raises what :func:`unpack` does."""
+    headers = Headers(stream)
     while (info := headers.next_member()) is not None:
         try:
             unpacker.add(info, stream)
@@ -70,10 +82,13 @@ def _unpack_members(stream: Stream, unpacker: _Unpacker) -> None:
             raise Refused(f"the member {shown(raw(info.name))} has a name or target that is too long") from error
 
 
-class _Headers(tarfile.TarFile):
-    """What :meth:`tarfile.TarInfo.fromtarfile` needs of a TarFile, without its loop."""
+class Headers(tarfile.TarFile):
+    """What :meth:`tarfile.TarInfo.fromtarfile` needs of a TarFile, without its loop.
 
-    def __init__(self, stream: Stream) -> None:
+    :param stream: the archive, at its beginning: a stream, or a file.
+    """
+
+    def __init__(self, stream: Stream | BinaryIO) -> None:
         # not super().__init__(), which reads the first member its own way
         self.fileobj = cast("Any", stream)  # enough of a file for what is called
         self.stream = stream
@@ -101,11 +116,19 @@ class _Headers(tarfile.TarFile):
             raise Damaged(f"is damaged: {error} in the header at byte {self.offset}") from error
 
 
-class _Unpacker:
-    def __init__(self, data: Path, entries: Index, leave_out: frozenset[bytes]) -> None:
+class Unpacker:
+    """Puts members into a tree and its index. A context manager; when it ends, the tree has a root at least.
+
+    :param leave_out: paths of regular files that are not wanted.
+    :param rooted: whether absolute symbolic links on a member's way start at the tree's root.
+    """
+
+    def __init__(
+        self, data: Path, entries: Index, leave_out: frozenset[bytes] = frozenset(), *, rooted: bool = False
+    ) -> None:
         self._entries = entries
         self._leave_out = leave_out
-        self._folders = Folders(data, self._make_unstated)
+        self._folders = Folders(data, self._make_unstated, rooted=rooted)
         self._unstated: Metadata | None = None
 
     def __enter__(self) -> Self:
@@ -118,7 +141,10 @@ class _Unpacker:
             self._entries.put(b"", b"", _UNSTATED)
 
     def add(self, info: tarfile.TarInfo, stream: Stream) -> None:
-        """Unpack one member."""
+        """Unpack one member.
+
+        :raises ValueError: it cannot be; the text is the sentence's end.
+        """
         parts = parts_of(raw(info.name))
         metadata = metadata_of(info)
         if self._unstated is None:
@@ -208,6 +234,8 @@ class _Unpacker:
             return
         if self._entries.get(source.path, target[-1]) is None:
             raise ValueError(f"is a hard link to {shown(b'/'.join(target))}, which the archive does not hold before it")
+        if (source.path + b"/").startswith(folder.child(name) + b"/"):
+            raise ValueError(f"is a hard link to {shown(b'/'.join(target))}, which lies in what it replaces")
         self._remove(folder, name)
         try:
             os.link(target[-1], name, src_dir_fd=source.descriptor, dst_dir_fd=folder.descriptor, follow_symlinks=False)
