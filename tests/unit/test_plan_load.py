@@ -22,6 +22,7 @@ from vmharness.model.image import (
     Installer,
     MachineId,
     MinimalSource,
+    OciSource,
     PartitionTable,
     SourceOwner,
     TarSource,
@@ -138,6 +139,11 @@ def test_everything() -> None:
     ("table", "value"),
     [
         ('{ tar = "root.tar.zst" }', TarSource(path=Path("/definitions/root.tar.zst"))),
+        ('{ oci = "image.tar" }', OciSource(path=Path("/definitions/image.tar"))),
+        (
+            '{ oci = "/srv/layout", platform = "linux/arm64", reference = "system:1" }',
+            OciSource(path=Path("/srv/layout"), platform="linux/arm64", reference="system:1"),
+        ),
         ('{ directory = "/srv/tree" }', DirectorySource(path=Path("/srv/tree"))),
         ('{ directory = "t", owner = "root" }', DirectorySource(path=Path("/definitions/t"), owner=SourceOwner.ROOT)),
         ('{ debian = "trixie" }', DebianSource(suite="trixie")),
@@ -247,7 +253,7 @@ def test_a_descriptor() -> None:
 
 INSTALLERS = 'systemd-boot | grub | { command = ["..."] } | none'
 SIZES = "512M, 4GiB, or a number of bytes"
-KINDS = "directory | tar | debian | minimal"
+KINDS = "directory | tar | oci | debian | minimal"
 COMMAND = '"gzip --keep $1" or ["./finish", "--fast"]'
 TEXT = "a text in quotes"
 MODE = 'octal digits in quotes, such as "0644"'

@@ -96,6 +96,19 @@ class TarSource:
 
 
 @frozen(kw_only=True)
+class OciSource:
+    """A container image: an OCI image layout (folder or archive) or an archive of ``docker save``.
+
+    :param platform: such as ``linux/amd64`` or ``linux/arm/v7``; empty for the machine's own.
+    :param reference: name or manifest digest of the image, where ``path`` holds several; empty for the only one.
+    """
+
+    path: Path
+    platform: str = ""
+    reference: str = ""
+
+
+@frozen(kw_only=True)
 class DebianSource:
     """A tree made by mmdebstrap from the host's own apt configuration.
 
@@ -114,7 +127,7 @@ class MinimalSource:
     """The embedded minimal tree: busybox, the appliance's kernel, systemd-boot; boots to a marker and a shell."""
 
 
-RootSource = DirectorySource | TarSource | DebianSource | MinimalSource
+RootSource = DirectorySource | TarSource | OciSource | DebianSource | MinimalSource
 
 
 @frozen(kw_only=True)

@@ -137,7 +137,7 @@ def _converter(folder: Path) -> Converter:
         "source": lambda value, _: str(_path(folder, value)),
     }
     inner: tuple[type[Any], ...] = (
-        model.DirectorySource, model.TarSource, model.DebianSource, model.FirmwareFiles,
+        model.DirectorySource, model.TarSource, model.OciSource, model.DebianSource, model.FirmwareFiles,
     )  # fmt: skip
     for kind in inner:
         _register(converter, kind, special)
@@ -253,6 +253,7 @@ def _identity(value: Any, _kind: Any) -> str:
 _SOURCES: dict[str, Any] = {
     "directory": model.DirectorySource,
     "tar": model.TarSource,
+    "oci": model.OciSource,
     "debian": model.DebianSource,
     "minimal": model.MinimalSource,
 }

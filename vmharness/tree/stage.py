@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import assert_never
 
 from vmharness.model.hardware import Kernel
-from vmharness.model.image import DebianSource, DirectorySource, ImageSpec, MinimalSource, TarSource
+from vmharness.model.image import DebianSource, DirectorySource, ImageSpec, MinimalSource, OciSource, TarSource
 from vmharness.model.results import StagedTree
 from vmharness.tree import minimal
 from vmharness.tree.debian import stage_debian
 from vmharness.tree.directory import stage_directory
+from vmharness.tree.oci import stage_oci
 from vmharness.tree.tar import stage_tar
 
 
@@ -28,6 +29,8 @@ def stage(spec: ImageSpec, kernel: Kernel, say: Callable[[str], None]) -> Staged
             return stage_directory(source, origin=origin)
         case TarSource() as source:
             return stage_tar(source, origin=origin)
+        case OciSource() as source:
+            return stage_oci(source, origin=origin)
         case DebianSource() as source:
             return stage_debian(source, origin=origin, say=say)
         case MinimalSource():
