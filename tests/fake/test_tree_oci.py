@@ -19,7 +19,7 @@ from vmharness.errors import HostError, SpecError
 from vmharness.host import index
 from vmharness.model.image import OciSource, TarSource
 from vmharness.model.results import StagedTree
-from vmharness.tree import oci
+from vmharness.tree import blobs, oci
 from vmharness.tree.oci import stage_oci
 from vmharness.tree.tar import stage_tar
 
@@ -549,6 +549,17 @@ def test_a_missing_decompressor_is_the_hosts_fault(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("vmharness.host.proc.find", lambda _program: None)
     with pytest.raises(HostError, match="'zstd' is not installed"):
         stage(path)
+
+
+def test_a_full_disk_is_said_with_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No space in the cache for a packed archive's plain bytes is a host's error, and not the image's fault."""
+
+    def full(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(blobs, "_unpack", full)
+    with pytest.raises(HostError, match=r"(?s)No space left on device.*XDG_CACHE_HOME"):
+        stage(packed_archive(tmp_path))
 
 
 @pytest.mark.usefixtures("nothing_left_behind")

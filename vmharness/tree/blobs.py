@@ -13,8 +13,10 @@ from typing import IO, Protocol
 
 from attrs import frozen
 
+from vmharness.errors import HostError
 from vmharness.host import cache, proc
 from vmharness.tree.member import parts_of, raw, shown
+from vmharness.tree.staging import NO_SPACE, SPACE_HINT
 from vmharness.tree.stream import Stream, compression_of, decompressor, open_archive
 from vmharness.tree.unpack import Damaged, Headers, Refused
 
@@ -88,12 +90,12 @@ def open_store(path: Path) -> Store:
     :raises Damaged: the archive is damaged, or none.
     :raises Refused: it has members that cannot be the pieces of an image.
     :raises OSError: it cannot be read.
-    :raises HostError: the decompressor is not installed, or says that the archive is damaged.
+    :raises HostError: the decompressor is not installed, or says that the archive is damaged; the cache is full.
     """
     if path.is_dir():
         return FolderStore(path)
     if compression_of(path) is not None:
-        path = cache.entry("unpacked", cache.remembered_digest(path), lambda folder: _unpack(path, folder)) / "plain"
+        path = _unpacked(path)
     return ArchiveStore(_members(path))
 
 
@@ -151,6 +153,16 @@ def _fed(blob: Blob) -> Iterator[IO[bytes]]:
         feeder.join()
     if failures:
         raise failures[0]
+
+
+def _unpacked(path: Path) -> Path:
+    """The plain archive of a packed one, in the cache."""
+    digest = cache.remembered_digest(path)
+    try:
+        return cache.entry("unpacked", digest, lambda folder: _unpack(path, folder)) / "plain"
+    except OSError as error:
+        what = f"unpacking {path} into the cache {cache.root()}: {error.strerror}"
+        raise HostError(what, hint=SPACE_HINT if error.errno in NO_SPACE else None) from error
 
 
 def _unpack(path: Path, folder: Path) -> None:

@@ -19,7 +19,7 @@ from vmharness.tree.stream import Stream
 from vmharness.tree.unpack import Damaged, Refused, unpack
 
 _FORMAT = 2  # of an entry: raise it when its meaning changes
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 SPACE_HINT = "free some space, or point TMPDIR and XDG_CACHE_HOME to a larger disk"
 
 
@@ -79,7 +79,7 @@ def filled(
     except (Damaged, Refused) as error:
         raise SpecError(f"{what}: {error}", origin=origin, key=key) from error
     except OSError as error:
-        hint = SPACE_HINT if error.errno in _NO_SPACE else None
+        hint = SPACE_HINT if error.errno in NO_SPACE else None
         raise HostError(f"unpacking {what} into the cache {cache.root()}: {error.strerror}", hint=hint) from error
     with index.read(place / "index") as entries:
         huge = len(entries.spreads())
