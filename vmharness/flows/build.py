@@ -131,10 +131,8 @@ def prepare(spec: ImageSpec, options: Options, run: Run) -> Prepared:
     seed = (spec.deterministic.seed or spec.name) if spec.deterministic.enabled else secrets.token_hex(16)
     plan = planning.make(
         spec,
-        tree=tree.identity,
-        measure=tree.measure + contents.measure if contents else tree.measure,
-        huge_directories=tree.huge_directories,
-        contents=contents is not None,
+        trees={"root": tree},
+        contents=contents,
         identifiers=identity.derive(seed, spec.identifiers),
         accelerator=facts.accelerator,
         firmware=firmware,
@@ -142,22 +140,30 @@ def prepare(spec: ImageSpec, options: Options, run: Run) -> Prepared:
     )
     run.directory.plan.write_text(planning.to_json(plan))
     return Prepared(
-        plan=plan, seed=seed, facts=facts, tree=tree, contents=contents, appliance=guest, resume=options.resume
+        plan=plan,
+        seed=seed,
+        facts=facts,
+        trees={"root": tree},
+        contents=contents,
+        appliance=guest,
+        resume=options.resume,
     )
 
 
 def create(prepared: Prepared, run: Run) -> None:
-    """Disk, partition table, root filesystem with its tree, and this build's own variable store."""
+    """Disk, partition table, the filesystems that are filled on the host, and this build's own variable store."""
     plan, disk = prepared.plan, run.directory.disk
-    needed = plan.measure.data_blocks * 4096 + plan.spec.boot_size + 64 * MIB
-    root = plan.layout.by_role("root")
+    data = sum(filling.measure.data_blocks for filling in plan.fillings) * 4096
+    needed = data + plan.spec.boot_size + 64 * MIB
     image.require_space(run.directory.path, needed)
     with run.part("make the disk and its partition table"):
         image.create(disk, plan.layout.size)
         partitioning.write_table(disk, plan.layout)
-    with run.part("make the root filesystem"):
-        assert isinstance(root.filesystem, Ext4)
-        make_ext4(disk, root.offset, root.filesystem, prepared.tree)
+    for part in plan.layout.partitions:
+        if part.role in prepared.trees:
+            with run.part(f"make the {part.role} filesystem"):
+                assert isinstance(part.filesystem, Ext4)
+                make_ext4(disk, part.offset, part.filesystem, prepared.trees[part.role])
     if plan.firmware is not None:
         shutil.copyfile(plan.firmware.template, run.directory.variables)
 

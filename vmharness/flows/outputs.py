@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from attrs import frozen
@@ -38,12 +39,12 @@ BUILD_PRODUCTS = Path("nix-support/hydra-build-products")
 
 @frozen(kw_only=True)
 class Prepared:
-    """Everything that is known once nothing is left to decide."""
+    """Everything that is known once nothing is left to decide; ``trees`` are what goes into partitions, by role."""
 
     plan: Plan
     seed: str
     facts: HostFacts
-    tree: StagedTree
+    trees: Mapping[str, StagedTree]
     contents: StagedContents | None
     appliance: Appliance
     resume: bool

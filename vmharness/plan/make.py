@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from vmharness.model.firmware import Firmware
 from vmharness.model.hardware import AcceleratorVerdict, DirectKernel, MachineSpec
 from vmharness.model.image import DirectorySource, ImageSpec
 from vmharness.model.partitions import Ext4, Layout
-from vmharness.model.results import TreeMeasure
+from vmharness.model.results import StagedContents, StagedTree, TreeMeasure
 from vmharness.model.steps import Step
 from vmharness.plan.checks import check_disk
 from vmharness.plan.identity import Identifiers
@@ -36,12 +37,26 @@ class Population:
 
 
 @frozen(kw_only=True)
+class Filling:
+    """What a partition is filled with on the host.
+
+    :param role: the partition's.
+    :param tree: identity of the staged tree.
+    :param measure: the cost of the tree, with that of the files that are grafted later.
+    """
+
+    role: str
+    tree: str
+    measure: TreeMeasure
+    population: Population
+
+
+@frozen(kw_only=True)
 class Plan:
     """One build.
 
     :param spec: the definition.
-    :param tree: identity of the staged tree.
-    :param measure: the cost of tree and grafted files.
+    :param fillings: of the partitions that get files on the host.
     :param accelerator: the accelerator and why.
     :param firmware: the firmware that the image is made for, or None where its partition table has no ESP.
     :param layout: the partition table, to the sector, with the filesystems.
@@ -52,12 +67,10 @@ class Plan:
     """
 
     spec: ImageSpec
-    tree: str
-    measure: TreeMeasure
+    fillings: tuple[Filling, ...]
     accelerator: AcceleratorVerdict
     firmware: Firmware | None
     layout: Layout
-    population: Population
     machine: MachineSpec
     boot_deadline: float
     steps: tuple[Step, ...]
@@ -66,10 +79,8 @@ class Plan:
 def make(  # noqa: PLR0913 -- each is a fact of another kind
     spec: ImageSpec,
     *,
-    tree: str,
-    measure: TreeMeasure,
-    huge_directories: int,
-    contents: bool,
+    trees: Mapping[str, StagedTree],
+    contents: StagedContents | None,
     identifiers: Identifiers,
     accelerator: AcceleratorVerdict,
     firmware: Firmware | None,
@@ -77,12 +88,11 @@ def make(  # noqa: PLR0913 -- each is a fact of another kind
 ) -> Plan:
     """Decide everything.
 
-    :param tree: identity of the staged tree.
-    :param measure: its cost with that of the grafted files.
-    :param huge_directories: how many directories of the staged tree have their entries staged in chunks.
-    :param contents: whether there are grafted files.
+    :param trees: what goes into partitions, by their roles.
+    :param contents: the files that are grafted into the root filesystem in the guest.
     :raises SpecError: the sizes do not fit.
     """
+    measure = trees["root"].measure + contents.measure if contents else trees["root"].measure
     free = spec.additional_space if spec.size is None else 0
     installed = BOOTLOADERS[spec.bootloader.install.name].bytes_in_root
     layout = make_layout(spec, identifiers, root_size(measure, free + installed).size)
@@ -99,16 +109,19 @@ def make(  # noqa: PLR0913 -- each is a fact of another kind
     )
     return Plan(
         spec=spec,
-        tree=tree,
-        measure=measure,
+        fillings=(_filling(spec, "root", trees["root"], measure),),
         accelerator=accelerator,
         firmware=firmware,
         layout=layout,
-        population=_population(spec, huge_directories),
         machine=machine,
         boot_deadline=_BOOT_SECONDS * accelerator.accelerator.time_scale,
-        steps=guest_steps(spec, layout, accelerator.accelerator, contents=contents),
+        steps=guest_steps(spec, layout, accelerator.accelerator, contents=contents is not None),
     )
+
+
+def _filling(spec: ImageSpec, role: str, tree: StagedTree, measure: TreeMeasure) -> Filling:
+    population = _population(spec, tree.huge_directories)
+    return Filling(role=role, tree=tree.identity, measure=measure, population=population)
 
 
 def _population(spec: ImageSpec, huge_directories: int) -> Population:
