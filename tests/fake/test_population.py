@@ -245,7 +245,7 @@ def test_a_directory_keeps_its_metadata(tmp_path: Path, owner: SourceOwner) -> N
 def _tiny(folder: Path) -> None:
     for directory in range(20):
         (folder / f"d{directory}").mkdir()
-        for number in range(100):
+        for number in range(500):
             (folder / f"d{directory}" / f"f{number}").write_bytes(b"x")
 
 
@@ -254,13 +254,26 @@ def _links(folder: Path) -> None:
         (folder / f"l{number}").symlink_to("t" * 100)
 
 
+def _short_links(folder: Path) -> None:
+    """More inodes than a block group of the usual size can have, and hardly any blocks."""
+    for directory in range(70):
+        (folder / f"d{directory}").mkdir()
+        for number in range(500):
+            (folder / f"d{directory}" / f"l{number}").symlink_to("target")
+
+
+def _hundred(folder: Path) -> None:
+    for number in range(100):
+        (folder / f"m{number}").write_bytes(number.to_bytes(1) * MIB)
+
+
 def _crowd(folder: Path) -> None:
     for number in range(3000):
         (folder / f"{number:04}{'n' * 60}").write_bytes(b"")
 
 
 def _hard(folder: Path) -> None:
-    (folder / "one").write_bytes(b"y" * 1_000_000)
+    (folder / "one").write_bytes(b"y" * MIB)
     for number in range(200):
         (folder / f"h{number}").hardlink_to(folder / "one")
 
@@ -281,8 +294,8 @@ def _nothing(folder: Path) -> None:
     """An empty tree."""
 
 
-@pytest.mark.parametrize("additional", [0, 30 * MIB], ids=["tight", "roomy"])
-@pytest.mark.parametrize("fill", [_tiny, _links, _crowd, _hard, _holes, _bulk, _nothing])
+@pytest.mark.parametrize("additional", [0, 8 * MIB], ids=["tight", "roomy"])
+@pytest.mark.parametrize("fill", [_tiny, _links, _short_links, _crowd, _hard, _hundred, _holes, _bulk, _nothing])
 def test_the_reckoned_size_fits(tmp_path: Path, fill: Callable[[Path], None], additional: int) -> None:
     """A tree fits in the size reckoned for it, the wanted bytes stay free, and little more is taken."""
     source = tmp_path / "source"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from vmharness.model.results import TreeMeasure
 from vmharness.model.sizes import GIB, MIB
-from vmharness.plan.sizing import journal_blocks, required_size, root_inodes, root_size
+from vmharness.plan.sizing import geometry, journal_blocks, required_size, root_inodes, root_size, root_within
 
 MEASURES = some.builds(
     TreeMeasure,
@@ -19,6 +19,7 @@ MEASURES = some.builds(
 EMPTY = TreeMeasure(data_blocks=0, inodes=1, directory_blocks=1, extra_blocks=0)
 
 
+@settings(deadline=None)
 @given(MEASURES, some.integers(0, 8 * GIB))
 def test_more_never_needs_less(measure: TreeMeasure, additional: int) -> None:
     """Sizes are whole MiB, grow with the tree and with the wanted space, and leave room for both."""
@@ -30,10 +31,30 @@ def test_more_never_needs_less(measure: TreeMeasure, additional: int) -> None:
     assert root_size(measure, additional + MIB).size >= found.size
 
 
+@settings(deadline=None)
 @given(MEASURES)
 def test_the_required_size_leaves_nothing_over(measure: TreeMeasure) -> None:
     """What is required is what a filesystem without additional space has."""
     assert required_size(measure) == root_size(measure, 0).size
+
+
+@settings(deadline=None)
+@given(MEASURES, some.sampled_from([0, MIB, GIB]), some.integers(0, GIB))
+def test_more_room_never_refuses_what_less_holds(measure: TreeMeasure, additional: int, more: int) -> None:
+    """In any room that is large enough there is a filesystem: nearly as large, made whole, with inodes for the tree."""
+    required = root_size(measure, additional)
+    assert root_within(measure, additional, required.size) == required
+    found = root_within(measure, additional, required.size + more)
+    assert required.size <= found.size <= required.size + more
+    assert geometry(found.size // 4096, found.inodes).blocks == found.size // 4096
+    assert found.inodes > measure.inodes
+
+
+def test_a_small_last_group_is_left_out() -> None:
+    """A filesystem of one block group and 1 MiB would lose the 1 MiB: it is not made so large."""
+    assert geometry(32768 + 256, 8192).blocks == 32768
+    assert root_within(EMPTY, 0, 129 * MIB).size == 128 * MIB
+    assert root_within(EMPTY, 0, 160 * MIB).size == 160 * MIB
 
 
 def test_inodes_follow_the_size() -> None:

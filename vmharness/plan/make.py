@@ -21,7 +21,7 @@ from vmharness.model.steps import Step
 from vmharness.plan.checks import check_disk
 from vmharness.plan.identity import Identifiers
 from vmharness.plan.layout import make_layout
-from vmharness.plan.sizing import root_inodes, root_size
+from vmharness.plan.sizing import RootSize, root_size, root_within
 from vmharness.plan.steps import guest_steps
 
 _BOOT_SECONDS = 30.0
@@ -96,8 +96,9 @@ def make(  # noqa: PLR0913 -- each is a fact of another kind
     free = spec.additional_space if spec.size is None else 0
     installed = BOOTLOADERS[spec.bootloader.install.name].bytes_in_root
     layout = make_layout(spec, identifiers, root_size(measure, free + installed).size)
+    root = root_within(measure, free + installed, layout.by_role("root").size)
     check_disk(spec, layout.size)
-    layout = layout.with_filesystem("root", _root(spec, layout.by_role("root").size, measure, identifiers))
+    layout = layout.with_filesystem("root", _root(spec, root, identifiers))
     machine = MachineSpec(
         accelerator=accelerator.accelerator,
         memory=spec.guest.memory,
@@ -137,13 +138,13 @@ def _population(spec: ImageSpec, huge_directories: int) -> Population:
     )
 
 
-def _root(spec: ImageSpec, size: int, measure: TreeMeasure, identifiers: Identifiers) -> Ext4:
+def _root(spec: ImageSpec, root: RootSize, identifiers: Identifiers) -> Ext4:
     return Ext4(
         label=spec.root.label,
         uuid=identifiers.root_uuid,
         hash_seed=identifiers.hash_seed,
-        size=size,
-        inodes=root_inodes(measure, size),
+        size=root.size,
+        inodes=root.inodes,
     )
 
 
