@@ -8,6 +8,7 @@ from pathlib import Path
 
 from attrs import evolve, frozen
 
+from bench import libguestfs
 from bench.context import Context, Skip
 from bench.figures import Figure, compared
 from bench.measure import Sample, Stopwatch, interleave
@@ -29,6 +30,8 @@ from vmharness.vm.guest import unreachable
 from vmharness.vm.process import launch
 
 _COLD, _RESUMED = 0.9, 0.08  # at most, of the plain boot
+_OF_LAUNCH = 0.1  # at most, of libguestfs' launch
+_PEER = "libguestfs"
 _DEADLINE = 120.0
 _ROOT_PORTS = 4  # as in a build
 _PLAIN_INIT = b"""#!/bin/busybox sh
@@ -57,7 +60,7 @@ class Subjects:
 
 
 def measure(context: Context) -> tuple[Figure, ...]:
-    """Both ways with the same UEFI firmware, and both without."""
+    """Both ways with the same UEFI firmware, and both without; and libguestfs' appliance, which has none."""
     subjects = _subjects(context)
     context.say("saving the appliance's state, where there is none")
     boot_ours(subjects, uefi=True, resume=True)
@@ -68,10 +71,15 @@ def measure(context: Context) -> tuple[Figure, ...]:
         "cold, BIOS": lambda: boot_ours(subjects, uefi=False, resume=False),
         "plain, BIOS": lambda: boot_plain(subjects, uefi=False),
     }
+    peer = libguestfs.version()
+    if peer is not None:
+        context.say("letting libguestfs make its appliance")
+        libguestfs.launch(context)
+        contenders[_PEER] = lambda: libguestfs.launch(context)
     context.say(f"booting {len(contenders)} machines {context.rounds} times")
     taken = interleave(contenders, context.rounds)
     marks = {"cold, UEFI": _COLD, "resumed, UEFI": _RESUMED, "cold, BIOS": _COLD}
-    return tuple(
+    plain = (
         figure
         for name, at_most in marks.items()
         for figure in compared(
@@ -82,6 +90,15 @@ def measure(context: Context) -> tuple[Figure, ...]:
             at_most=at_most,
         )
     )
+    name = f"libguestfs {peer}, `launch`" if peer is not None else "libguestfs' `launch`: not installed"
+    against = compared(
+        "appliance to its first answer, resumed, UEFI",
+        taken["resumed, UEFI"],
+        name,
+        taken.get(_PEER, ()),
+        at_most=_OF_LAUNCH if peer is not None else None,
+    )
+    return (*plain, *against)
 
 
 def boot_ours(subjects: Subjects, *, uefi: bool, resume: bool) -> Sample:

@@ -22,6 +22,11 @@ def describe() -> dict[str, str]:
     }
 
 
+def in_one_line(about: dict[str, str]) -> str:
+    """What :func:`describe` gives, short."""
+    return f"{about['processor']}, QEMU {about['QEMU']}"
+
+
 def load() -> str:
     """The load averages of the last 1, 5 and 15 minutes."""
     return " ".join(f"{average:.2f}" for average in os.getloadavg())

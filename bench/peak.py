@@ -28,6 +28,11 @@ def peak() -> int:
     return int(found[1]) * 1024
 
 
+def forget_peak() -> None:
+    """Begin a new peak (proc(5))."""
+    _CLEAR.write_text("5")
+
+
 def main(definition: str, output: str, accelerator: str, kernel: str, modules: str, report: str) -> None:  # noqa: PLR0913, PLR0917 -- the program's arguments
     """Build, and write the report."""
     peaks: dict[str, int] = {}
@@ -35,7 +40,7 @@ def main(definition: str, output: str, accelerator: str, kernel: str, modules: s
     def note(event: Event) -> None:
         if isinstance(event, StepFinished):
             peaks[event.step] = peak()
-            _CLEAR.write_text("5")  # begins a new peak (proc(5))
+            forget_peak()
 
     # a state saved for one build would not pay
     options = Options(accel=accelerator, kernel=Path(kernel), modules=Path(modules), resume=False)

@@ -17,7 +17,7 @@ import click
 from rich.console import Console
 from rich.status import Status
 
-from bench import appliance, builds, machine, memory, population, startup
+from bench import appliance, builds, crowded, images, machine, memory, parallel, picture, population, startup
 from bench.context import Context, Skip
 from bench.figures import Figure, Result, table, to_data
 from bench.measure import Neighbours
@@ -28,9 +28,13 @@ BENCHMARKS: dict[str, Callable[[Context], tuple[Figure, ...]]] = {
     "startup": startup.measure,
     "appliance": appliance.measure,
     "population": population.measure,
+    "large": population.measure_large,
+    "crowded": crowded.measure,
     "memory": memory.measure,
     "minimal": builds.measure_minimal,
     "debian": builds.measure_debian,
+    "images": images.measure,
+    "parallel": parallel.measure,
 }
 _SCREEN = Console(stderr=True)
 _PAPER = Console(width=None if Console().is_terminal else 300)  # a file has no width: lines stay whole
@@ -39,10 +43,14 @@ _PAPER = Console(width=None if Console().is_terminal else 300)  # a file has no 
 @click.command()
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(min=1), help="Runs of each side.")
 @click.option("--only", default=",".join(BENCHMARKS), show_default=True, metavar="NAMES", help="Which, with commas.")
-@click.option("--full", is_flag=True, help="Make the Debian example's tree if it is not in the cache.")
+@click.option("--full", is_flag=True, help="Make the Debian trees that are not in the cache.")
+@click.option("--large", is_flag=True, help="Populate from 10 GB and a million entries, too: long, and much disk.")
 @click.option("--accel", default="auto", show_default=True, type=click.Choice(["auto", "kvm", "tcg"]))
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write everything to this file, too.")
-def main(rounds: int, only: str, full: bool, accel: str, json_file: Path | None) -> None:
+@click.option("--picture", "svg", type=click.Path(path_type=Path), help="Draw the builds' phases into this SVG file.")
+def main(  # noqa: PLR0913, PLR0917 -- one parameter an option
+    rounds: int, only: str, full: bool, large: bool, accel: str, json_file: Path | None, svg: Path | None
+) -> None:
     """Measure vmharness beside what it is compared with, in one run, and print a table."""
     names = _chosen(only)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing is left behind
@@ -58,6 +66,7 @@ def main(rounds: int, only: str, full: bool, accel: str, json_file: Path | None)
             context = Context(
                 rounds=rounds,
                 full=full,
+                large=large,
                 scratch=folder,
                 accelerator=verdict.accelerator,
                 say=partial(_show, status, name),
@@ -67,6 +76,8 @@ def main(rounds: int, only: str, full: bool, accel: str, json_file: Path | None)
     if json_file is not None:
         facts = {"machine": about, "rounds": rounds, "ended": datetime.now(UTC).isoformat(timespec="seconds")}
         json_file.write_text(json.dumps({**facts, "benchmarks": to_data(results)}, indent=2) + "\n")
+    if svg is not None:
+        svg.write_text(picture.draw(to_data(results), machine.in_one_line(about)))
     if any(result.failed for result in results):
         raise SystemExit(1)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 _SEED = 20
 _PER_FOLDER = 20
+_PIECE = 1 << 20  # bytes that are written at once
 _SMALL = 200  # bytes of a file where only the number of entries counts
 
 
@@ -34,16 +35,26 @@ def make_tree(root: Path, *, entries: int, data: int) -> None:
         elif kind == "link":
             place.symlink_to(f"../target-{number}")
         else:
-            place.write_bytes(chance.randbytes(int(weight * unit)))
+            _fill(place, int(weight * unit), chance)
 
 
-def make_archive(path: Path, *, entries: int) -> None:
-    """A tar archive with that many entries, nearly all of them small files; written in constant memory."""
+def _fill(path: Path, size: int, chance: random.Random) -> None:
+    """A new file of that many random bytes; only a piece of them is in memory."""
+    with path.open("wb") as file:
+        for start in range(0, size, _PIECE):
+            file.write(chance.randbytes(min(_PIECE, size - start)))
+
+
+def make_archive(path: Path, *, entries: int, per_folder: int = 100) -> None:
+    """A tar archive with that many entries, nearly all of them small files; written in constant memory.
+
+    :param per_folder: how many entries are for one folder: itself, and the files in it.
+    """
     chance = random.Random(_SEED)  # noqa: S311 -- wanted: the same archive each time
     folder = ""
     with path.open("wb") as file:
         for number in range(entries):
-            if number % 100 == 0:
+            if number % per_folder == 0:
                 folder = f"folder-{number}"
                 member, content = tarfile.TarInfo(folder), b""
                 member.type, member.mode = tarfile.DIRTYPE, 0o755

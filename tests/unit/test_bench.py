@@ -7,15 +7,22 @@ import resource
 import tarfile
 import threading
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from bench import run
+from bench import images, libguestfs, run
+from bench.archive import Archive
+from bench.builds import PHASE
+from bench.context import Context, Skip
 from bench.figures import AtMost, Figure, Of, Result, Verdict, cells, compared, table, to_data
 from bench.measure import Sample, Stopwatch, interleave, timed
+from bench.picture import draw
+from bench.population import measure_large
 from bench.trees import make_archive, make_tree
+from vmharness.model.hardware import Accelerator
 
 
 def figure(samples: tuple[float, ...], reference: tuple[float, ...] = (), wanted: AtMost | None = None) -> Figure:
@@ -163,3 +170,96 @@ def test_unknown_benchmark_is_refused() -> None:
     done = CliRunner().invoke(run.main, ["--only", "startup,nonsense"])
     assert done.exit_code == 2
     assert "unknown: nonsense; there are startup, appliance" in done.output
+
+
+def test_archive_of_one_folder(tmp_path: Path) -> None:
+    """All entries can be asked for in one folder: itself, and the files in it."""
+    make_archive(tmp_path / "tree.tar", entries=250, per_folder=250)
+    with tarfile.open(tmp_path / "tree.tar") as archive:
+        assert [member.name for member in archive if member.isdir()] == ["folder-0"]
+
+
+def test_large_file_is_written_whole(tmp_path: Path) -> None:
+    """A file longer than what is written at once has its length and no zeros instead of data."""
+    make_tree(tmp_path / "tree", entries=3, data=5_000_000)
+    contents = [path.read_bytes() for path in (tmp_path / "tree").rglob("file-*") if path.is_file()]
+    assert 4.9e6 < sum(map(len, contents)) <= 5e6
+    assert all(bytes(64) not in content for content in contents)
+
+
+def phase(name: str, seconds: float) -> Figure:
+    """One phase of a build."""
+    return Figure(what=f"{PHASE}{name}", unit="s", samples=(seconds,))
+
+
+def test_picture_has_a_bar_for_each_phase() -> None:
+    """Bars are as long as the phases took, on one scale for all builds; other figures and benchmarks are left out."""
+    data = to_data(
+        [
+            Result(name="startup", figures=(phase("not a build", 9.0),)),
+            Result(name="minimal", figures=(figure((8.0,)), phase("mount & <graft>", 1.0))),
+            Result(name="debian", figures=(phase("make", 4.0), phase("verify", 2.0))),
+        ]
+    )
+    page = ET.fromstring(draw(data, "a machine"))  # noqa: S314 -- our own
+    name = "{http://www.w3.org/2000/svg}"
+    widths = [float(bar.attrib["width"]) for bar in page.iter(f"{name}rect") if "class" not in bar.attrib]
+    assert widths == pytest.approx([widths[1] / 4, widths[1], widths[1] / 2], abs=0.1)
+    texts = [text.text for text in page.iter(f"{name}text")]
+    assert {"mount & <graft>", "make", "verify", "4.00"} <= set(texts)
+    assert "not a build" not in texts
+    assert "the Debian example, from its cached tree: 6.0 s" in texts
+
+
+def test_picture_of_nothing_is_a_picture() -> None:
+    """A run without builds draws an empty page rather than failing."""
+    assert ET.fromstring(draw([], "a machine")).attrib["role"] == "img"  # noqa: S314 -- our own
+
+
+def context(tmp_path: Path, **changes: bool) -> Context:
+    """What a benchmark is given."""
+    chosen = {"full": False, "large": False, **changes}
+    return Context(rounds=1, scratch=tmp_path, accelerator=Accelerator.TCG, say=lambda _line: None, **chosen)
+
+
+def test_large_trees_are_only_made_when_asked_for(tmp_path: Path) -> None:
+    """Without the option nothing is written, and the reason names the option."""
+    with pytest.raises(Skip, match="--large"):
+        measure_large(context(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("said", "name", "usable"),
+    [
+        ("", "mkosi 26: not installed", False),
+        ("mkosi 14", "mkosi 26: 14 is installed", False),
+        ("mkosi 26.1", "mkosi 26.1", True),
+        ("mkosi 27~devel", "mkosi 27~devel", True),
+    ],
+)
+def test_row_of_a_peer_says_what_is_missing(
+    said: str, name: str, usable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A peer that is missing or too old is named as such and not run, and its row has no verdict."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    if said:
+        (folder / "mkosi").write_text(f"#!/bin/sh\necho '{said}'\n")
+        (folder / "mkosi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    archive = Archive(path=tmp_path / "tar", tree=tmp_path, kernel=Path("boot/k"), initrd=Path("boot/i"))
+    assert libguestfs.version() is None
+    peers = {peer.name: peer.build is not None for peer in images.peers(context(tmp_path), archive)}
+    assert peers == {"the floor without a guest": True, name: usable, "guestfish with bootctl: not installed": False}
+    assert (tmp_path / "mkosi" / "mkosi.conf").exists() is usable
+    ours = (Sample(wall=2.0, cpu=1.0),)
+    verdicts = [line.verdict for line in images.against("ours", ours, name, (), 0.75)]
+    assert verdicts == [Verdict.OPEN, Verdict.OPEN]
+
+
+def test_mark_of_a_peer_is_on_cpu_seconds() -> None:
+    """Where a peer ran, the mark judges CPU seconds, and the clock has none."""
+    ours, theirs = (Sample(wall=9.0, cpu=3.0),), (Sample(wall=1.0, cpu=3.0),)
+    cpu, wall = images.against("ours", ours, "theirs", theirs, 0.75)
+    assert (cpu.verdict, wall.verdict) == (Verdict.MISSED, Verdict.OPEN)
