@@ -1,7 +1,7 @@
 """Each partition table with each bootloader that suits it, booted by each firmware that it is for.
 
-The machine is a fresh one, with none of the appliance in it: firmware, the installed bootloader, the target's own kernel
-and its initrd, up to the target's own ``init``.
+The machine is a fresh one, with none of the appliance in it: firmware, the installed bootloader, the target's own
+kernel and its initrd, up to the target's own ``init``.
 """
 
 from __future__ import annotations
