@@ -72,7 +72,7 @@ def _format(part: Partition) -> dict[str, str]:
     assert isinstance(part.filesystem, Fat)
     return {
         "SERIAL": TARGET_DISK,
-        "NUMBER": _number(part),
+        "PARTITION": _number(part),
         "BYTES": str(part.size),
         "VOLUME_ID": f"{part.filesystem.volume_id:08x}",
         "LABEL": part.filesystem.label,
