@@ -96,6 +96,32 @@ by_id() { # serial [number]
     echo "/dev/disk/by-id/virtio-$1${2:+-part$2}"
 }
 
+# Gives a disk and its partitions another name, which nothing else may have. Below /dev/disk it is a link, as udev makes
+# them; elsewhere a device node of its own, since programs that follow links would find the kernel's name behind one.
+make_alias() { # device name
+    [ ! -e "$2" ] || [ "$(readlink -f "$2")" != "/dev/$1" ] || return 0
+    if [ -e "$2" ] || [ -L "$2" ]; then
+        fail "the appliance has something else at $2" "choose another name for bootloader.device"
+    fi
+    mkdir -p "${2%/*}" || fail "the appliance cannot have a device at $2" "choose another name for bootloader.device"
+    for entry in "/sys/block/$1" "/sys/block/$1/$1"*; do
+        [ -e "$entry/dev" ] || continue
+        first_line "$entry/partition"
+        case $2 in
+        /dev/disk/*) ln -s "/dev/${entry##*/}" "$2${line:+-part$line}" && continue ;;
+        *[0-9]) name=$2${line:+p$line} ;;
+        *) name=$2$line ;;
+        esac
+        first_line "$entry/dev"
+        mknod -m 0660 "$name" b "${line%:*}" "${line#*:}"
+    done
+}
+
+# What the target is told that its disk is called.
+disk_name() { # serial
+    echo "${ALIAS:-$(readlink -f "$(by_id "$1")")}"
+}
+
 # Runs a command of the target inside it. HOME is a scratch folder that leaves nothing in the image.
 in_target() { # command...
     env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/run/vmharness-home LC_ALL=C.UTF-8 TERM=dumb \

@@ -174,9 +174,13 @@ class Installer:
 
 @frozen(kw_only=True)
 class BootloaderSpec:
-    """The bootloader and what it boots."""
+    """The bootloader and what it boots.
+
+    :param device: another name of the disk while the bootloader is installed, such as ``/dev/sda``; none if empty.
+    """
 
     install: Installer = Installer(name="none")
+    device: str = ""
     title: str = ""
     kernel_parameters: tuple[str, ...] = ()
 

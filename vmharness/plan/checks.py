@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 from vmharness.errors import SpecError
 from vmharness.model.bootloader import BOOTLOADERS, Argument
 from vmharness.model.image import AutoFirmware, Format, ImageSpec, PartitionTable
 from vmharness.model.sizes import GIB, MIB, format_size
 
 _LEAST_MEMORY = 128 * MIB
+# The root filesystems, with the length of their labels.
+_LABEL_BYTES = {"ext4": 16}
+# What a disk can be called: a node in /dev, or a name that udev would make, such as /dev/disk/by-id/...
+_DEVICE = re.compile(r"/dev(/[A-Za-z0-9_.:+@-]+)+")
 # QEMU, block/vpc.c: VHD_MAX_SECTORS
 _LARGEST_VHD = 2040 * GIB
 
@@ -45,12 +51,20 @@ def _check_image(spec: ImageSpec) -> None:
             raise SpecError(f"{name!r} cannot be a file name", origin=origin, key=f"image.{key}")
     if spec.hydra_build_products and '"' in spec.stem:
         raise SpecError("Hydra's list takes no name with a quotation mark", origin=origin, key="image.base-name")
-    if spec.root.filesystem != "ext4":
+    if spec.root.filesystem not in _LABEL_BYTES:
         raise SpecError(
-            f"{spec.root.filesystem!r} is not supported", origin=origin, key="root.filesystem", allowed="ext4"
+            f"{spec.root.filesystem!r} is not supported",
+            origin=origin,
+            key="root.filesystem",
+            allowed=" | ".join(_LABEL_BYTES),
         )
-    if len(spec.root.label.encode()) > 16:
-        raise SpecError("an ext4 label has at most 16 bytes", origin=origin, key="root.label")
+    if len(spec.root.label.encode()) > _LABEL_BYTES[spec.root.filesystem]:
+        what = f"an {spec.root.filesystem} label has at most {_LABEL_BYTES[spec.root.filesystem]} bytes"
+        raise SpecError(what, origin=origin, key="root.label")
+    if not spec.root.label.isprintable():
+        raise SpecError(
+            f"the label {spec.root.label!r} has characters that none can print", origin=origin, key="root.label"
+        )
     if spec.guest.memory < _LEAST_MEMORY or spec.guest.memory % MIB:
         raise SpecError(
             f"{format_size(spec.guest.memory)} of memory is not possible",
@@ -110,6 +124,14 @@ def _check_bootloader(spec: ImageSpec) -> None:
             raise SpecError(
                 "a kernel parameter has no line breaks", origin=origin, key=f"bootloader.kernel-parameters[{number}]"
             )
+    device = spec.bootloader.device
+    if device and (not _DEVICE.fullmatch(device) or {".", ".."} & set(device.split("/"))):
+        raise SpecError(
+            f"{device!r} cannot be the name of a disk",
+            origin=origin,
+            key="bootloader.device",
+            allowed="a path below /dev, such as /dev/sda or /dev/disk/by-id/NAME",
+        )
     install = spec.bootloader.install
     if BOOTLOADERS[install.name].argument is Argument.COMMAND and not install.arguments:
         raise SpecError("the command is empty", origin=origin, key="bootloader.install.command")

@@ -32,7 +32,7 @@ def guest_steps(spec: ImageSpec, layout: Layout, accelerator: Accelerator, *, co
         return Step(name=name, script=script, parameters=parameters, deadline=seconds * accelerator.time_scale)
 
     fats = [part for part in layout.partitions if isinstance(part.filesystem, Fat)]
-    steps = [step("identify the target disk", "identify", _SHORT, _identify(layout))]
+    steps = [step("identify the target disk", "identify", _SHORT, _identify(spec, layout))]
     steps += [step(f"format {_FAT_NAMES[part.role]}", "format-fat", _SHORT, _format(part)) for part in fats]
     steps.append(step("mount the target", "mount-target", _COPY, _mount(spec, layout)))
     if contents:
@@ -58,13 +58,14 @@ def entry_token(spec: ImageSpec) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", spec.name).strip("-")[:32] or "linux"
 
 
-def _identify(layout: Layout) -> dict[str, str]:
+def _identify(spec: ImageSpec, layout: Layout) -> dict[str, str]:
     root = layout.by_role("root")
     return {
         "SERIAL": TARGET_DISK,
         "PARTITIONS": " ".join(str(part.number) for part in layout.partitions if part.number),
         "ROOT_NUMBER": _number(root),
         "ROOT_UUID": _uuid(root.filesystem),
+        "ALIAS": spec.bootloader.device,
     }
 
 
@@ -99,6 +100,7 @@ def _install(spec: ImageSpec, layout: Layout) -> dict[str, str]:
     table = spec.partition_table
     return {
         "SERIAL": TARGET_DISK,
+        "ALIAS": spec.bootloader.device,
         "FIRMWARES": " ".join([*(["bios"] if table.boots_bios else []), *(["efi"] if table.has_esp else [])]),
         "ESP_PATH": esp_mount_point(spec),
         "BOOT_PATH": _boot_path(spec),
