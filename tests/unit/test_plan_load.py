@@ -251,9 +251,9 @@ def test_a_descriptor() -> None:
     assert spec.efi.firmware == DescriptorFirmware(path=Path("/definitions/f.json"))
 
 
-INSTALLERS = 'systemd-boot | grub | { command = ["..."] } | none'
+INSTALLERS = 'systemd-boot | grub | nixos | { command = ["..."] } | none'
 SIZES = "512M, 4GiB, or a number of bytes"
-KINDS = "directory | tar | oci | debian | minimal"
+KINDS = "directory | tar | oci | debian | minimal | nix"
 COMMAND = '"gzip --keep $1" or ["./finish", "--fast"]'
 TEXT = "a text in quotes"
 MODE = 'octal digits in quotes, such as "0644"'

@@ -49,6 +49,7 @@ _PACKAGES = {
     "dpkg-deb": "dpkg",
     "apt-get": "apt",
     "newuidmap": "uidmap",
+    "nix-store": "nix-bin",
 }
 
 

@@ -49,6 +49,7 @@ class Bootloader:
 
 
 NO_BOOTLOADER = "none"
+NIXOS = "nixos"
 
 _ENTRIES = (
     Bootloader(
@@ -64,6 +65,13 @@ _ENTRIES = (
         tables=(*_BIOS, *_UEFI, PartitionTable.HYBRID),
         makes_boot_entry=True,
         bytes_in_root=24 * MIB,
+    ),
+    Bootloader(
+        name=NIXOS,
+        step="install the system's bootloader",
+        tables=(*_BIOS, *_UEFI, PartitionTable.HYBRID),
+        esp_path="/boot",
+        bytes_in_root=48 * MIB,
     ),
     Bootloader(name="command", step="run the bootloader command", argument=Argument.COMMAND),
     Bootloader(name=NO_BOOTLOADER, step=""),

@@ -127,7 +127,19 @@ class MinimalSource:
     """The embedded minimal tree: busybox, the appliance's kernel, systemd-boot; boots to a marker and a shell."""
 
 
-RootSource = DirectorySource | TarSource | OciSource | DebianSource | MinimalSource
+@frozen(kw_only=True)
+class NixSource:
+    """The closure of a system in a Nix store.
+
+    :param path: the system's store path, or a link to it.
+    :param store: the directory that holds ``nix/store``, or None for the host's own store.
+    """
+
+    path: Path
+    store: Path | None = None
+
+
+RootSource = DirectorySource | TarSource | OciSource | DebianSource | MinimalSource | NixSource
 
 
 @frozen(kw_only=True)
@@ -258,6 +270,22 @@ class GivenIdentifiers:
 
 
 @frozen(kw_only=True)
+class NixSpec:
+    """What an image of a Nix closure has besides it.
+
+    :param additional_paths: more store paths, with their closures.
+    :param channel: root's channel: its store path, or the source of the package set.
+    :param configuration: what becomes ``/etc/nixos/configuration.nix``.
+    :param store_only: whether the filesystem holds nothing but the store's content, at its root.
+    """
+
+    additional_paths: tuple[Path, ...] = ()
+    channel: Path | None = None
+    configuration: Path | None = None
+    store_only: bool = False
+
+
+@frozen(kw_only=True)
 class GuestSpec:
     """The appliance's machine: ``memory`` in bytes."""
 
@@ -294,6 +322,12 @@ class ImageSpec:
     identifiers: GivenIdentifiers = field(factory=GivenIdentifiers)
     guest: GuestSpec = field(factory=GuestSpec)
     hooks: HooksSpec = field(factory=HooksSpec)
+    nix: NixSpec = field(factory=NixSpec)
+
+    @property
+    def needs_machine(self) -> bool:
+        """Whether anything is to be done in a guest; the Nix store alone is made on the host."""
+        return not self.nix.store_only
 
     @property
     def stem(self) -> str:

@@ -8,6 +8,7 @@ from vmharness.errors import SpecError
 from vmharness.model.bootloader import BOOTLOADERS, Argument
 from vmharness.model.image import AutoFirmware, Format, ImageSpec, PartitionTable
 from vmharness.model.sizes import GIB, MIB, format_size
+from vmharness.plan.nix import check_nix
 
 _LEAST_MEMORY = 128 * MIB
 # The root filesystems, with the length of their labels.
@@ -24,6 +25,7 @@ def check(spec: ImageSpec) -> None:
     :raises SpecError: naming the key, and what is allowed.
     """
     _check_image(spec)
+    check_nix(spec)
     _check_table(spec)
     _check_contents(spec)
     _check_bootloader(spec)

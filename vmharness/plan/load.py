@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
-from attrs import field, fields, frozen
+from attrs import evolve, field, fields, frozen
 from cattrs import ClassValidationError, Converter, IterableValidationError
 from cattrs.errors import AttributeValidationNote, BaseValidationError, ForbiddenExtraKeysError, IterableValidationNote
 from cattrs.gen import make_dict_structure_fn, override
@@ -68,6 +68,7 @@ class _Document:
     identifiers: model.GivenIdentifiers = field(factory=model.GivenIdentifiers)
     guest: model.GuestSpec = field(factory=model.GuestSpec)
     hooks: model.HooksSpec = field(factory=model.HooksSpec)
+    nix: model.NixSpec = field(factory=model.NixSpec)
 
 
 def load(text: str, origin: Path) -> model.ImageSpec:
@@ -87,6 +88,7 @@ def load(text: str, origin: Path) -> model.ImageSpec:
         # A mistyped key is the better explanation of one that is missing.
         key, problem = min(_leaves(error, ""), key=lambda leaf: not isinstance(leaf[1], ForbiddenExtraKeysError))
         raise _spec_error(origin, key, problem) from error
+    document = _with_defaults(document, data)
     spec = model.ImageSpec(
         origin=origin.absolute(),
         name=document.image.name,
@@ -110,9 +112,20 @@ def load(text: str, origin: Path) -> model.ImageSpec:
         identifiers=document.identifiers,
         guest=document.guest,
         hooks=document.hooks,
+        nix=document.nix,
     )
     check(spec)
     return spec
+
+
+def _with_defaults(document: _Document, data: Mapping[str, Any]) -> _Document:
+    """A Nix closure has the label that NixOS' own images have, and a store alone has no partitions."""
+    root, image, nix = document.root, document.image, document.nix
+    if isinstance(root.source, model.NixSource) and "label" not in data["root"]:
+        root = evolve(root, label="nix-store" if nix.store_only else "nixos")
+    if nix.store_only and "partition-table" not in data["image"]:
+        image = evolve(image, partition_table=model.PartitionTable.NONE)
+    return evolve(document, root=root, image=image)
 
 
 def _converter(folder: Path) -> Converter:
@@ -132,12 +145,14 @@ def _converter(folder: Path) -> Converter:
         "include": _texts,
         "kernel_parameters": _texts,
         "after_build": _command,
+        "additional_paths": lambda value, _: tuple(folder / text for text in _texts(value, _)),
         "user": _identity,
         "group": _identity,
         "source": lambda value, _: str(_path(folder, value)),
     }
     inner: tuple[type[Any], ...] = (
-        model.DirectorySource, model.TarSource, model.OciSource, model.DebianSource, model.FirmwareFiles,
+        model.DirectorySource, model.TarSource, model.OciSource, model.DebianSource, model.NixSource,
+        model.FirmwareFiles,
     )  # fmt: skip
     for kind in inner:
         _register(converter, kind, special)
@@ -147,7 +162,7 @@ def _converter(folder: Path) -> Converter:
     _register(converter, model.RootSpec, {})
     outer: tuple[type[Any], ...] = (
         _ImageTable, _EfiTable, model.Content, model.BootloaderSpec, model.DeterministicSpec, model.GivenIdentifiers,
-        model.GuestSpec, model.HooksSpec,
+        model.GuestSpec, model.HooksSpec, model.NixSpec,
     )  # fmt: skip
     for kind in outer:
         _register(converter, kind, special)
@@ -256,6 +271,7 @@ _SOURCES: dict[str, Any] = {
     "oci": model.OciSource,
     "debian": model.DebianSource,
     "minimal": model.MinimalSource,
+    "nix": model.NixSource,
 }
 
 

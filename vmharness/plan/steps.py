@@ -50,7 +50,10 @@ def guest_steps(spec: ImageSpec, layout: Layout, accelerator: Accelerator, *, co
 
 def esp_mount_point(spec: ImageSpec) -> str:
     """Where the target has its ESP, as its bootloader wants it; empty if there is none."""
-    return BOOTLOADERS[spec.bootloader.install.name].esp_path if spec.partition_table.has_esp else ""
+    if not spec.partition_table.has_esp:
+        return ""
+    wanted = BOOTLOADERS[spec.bootloader.install.name].esp_path
+    return "/efi" if wanted == _boot_path(spec) else wanted
 
 
 def entry_token(spec: ImageSpec) -> str:

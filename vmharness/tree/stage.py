@@ -5,20 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import assert_never
 
+from vmharness.model.bootloader import NIXOS
 from vmharness.model.hardware import Kernel
-from vmharness.model.image import DebianSource, DirectorySource, ImageSpec, MinimalSource, OciSource, TarSource
+from vmharness.model.image import (
+    DebianSource,
+    DirectorySource,
+    ImageSpec,
+    MinimalSource,
+    NixSource,
+    OciSource,
+    TarSource,
+)
 from vmharness.model.results import StagedTree
 from vmharness.tree import minimal
 from vmharness.tree.debian import stage_debian
 from vmharness.tree.directory import stage_directory
+from vmharness.tree.nix import stage_nix
 from vmharness.tree.oci import stage_oci
 from vmharness.tree.tar import stage_tar
 
 
-def stage(spec: ImageSpec, kernel: Kernel, say: Callable[[str], None]) -> StagedTree:
+def stage(spec: ImageSpec, kernel: Kernel | None, say: Callable[[str], None]) -> StagedTree:
     """The staged tree of a definition's root source.
 
-    :param kernel: the appliance's kernel, which the minimal tree boots, too.
+    :param kernel: the appliance's kernel, which the minimal tree boots, too; None where there is no appliance.
     :param say: takes lines of output of what makes the tree.
     :raises SpecError: the source is missing or unusable.
     :raises HostError: the host cannot make it.
@@ -33,7 +43,11 @@ def stage(spec: ImageSpec, kernel: Kernel, say: Callable[[str], None]) -> Staged
             return stage_oci(source, origin=origin)
         case DebianSource() as source:
             return stage_debian(source, origin=origin, say=say)
+        case NixSource() as source:
+            installs = spec.bootloader.install.name == NIXOS
+            return stage_nix(source, spec.nix, installs=installs, origin=origin)
         case MinimalSource():
+            assert kernel is not None
             return minimal.stage(kernel, systemd_boot=spec.bootloader.install.name == "systemd-boot")
         case unknown:
             assert_never(unknown)
