@@ -17,11 +17,13 @@ from vmharness.flows import hooks, uptodate
 from vmharness.flows.outputs import Prepared, deliver
 from vmharness.flows.run import Run, recorded
 from vmharness.host import appliance, kernel, publish
+from vmharness.host.appliance import Appliance
 from vmharness.host.probe import BUILD_TOOLS, probe
 from vmharness.model import manifest
 from vmharness.model.bootloader import BOOTLOADERS
+from vmharness.model.facts import HostFacts
 from vmharness.model.hardware import DirectKernel, Disk
-from vmharness.model.image import DebianSource, ImageSpec
+from vmharness.model.image import DebianSource, ImageSpec, NixSource
 from vmharness.model.partitions import Ext4
 from vmharness.model.sizes import MIB
 from vmharness.model.variables import SECRETS
@@ -32,6 +34,8 @@ from vmharness.plan.load import load
 from vmharness.plan.steps import CONTENTS_DISK, TARGET_DISK
 from vmharness.tree.contents import stage_contents
 from vmharness.tree.stage import stage
+
+_SOURCE_TOOLS: dict[type, tuple[str, ...]] = {DebianSource: ("mmdebstrap",), NixSource: ("nix-store",)}
 
 
 @frozen(kw_only=True)
@@ -117,16 +121,16 @@ def prepare(spec: ImageSpec, options: Options, run: Run) -> Prepared:
     """Look at the host, stage the tree, decide everything. Touches nothing but the cache and the run directory."""
     hooks.require(spec)
     with run.part("look at the host"):
-        tools = (*BUILD_TOOLS, "mmdebstrap") if isinstance(spec.root.source, DebianSource) else BUILD_TOOLS
-        facts = probe(accel=options.accel, firmware=spec.efi.firmware, tools=tools)
+        tools = (*BUILD_TOOLS, *_SOURCE_TOOLS.get(type(spec.root.source), ()))
+        # without a machine there is nothing to try the host's accelerator for
+        accel = options.accel if spec.needs_machine else "tcg"
+        facts = probe(accel=accel, firmware=spec.efi.firmware, tools=tools)
         firmware = None
         if spec.partition_table.has_esp:
             firmware = select(spec.efi.firmware, facts.descriptors, origin=str(spec.origin))
-    run.note(f"accelerator: {facts.accelerator.reason}")
-    with run.part("get the appliance"):
-        guest = appliance.make(kernel.appliance_kernel(options.kernel, options.modules))
+    guest = _appliance(options, facts, run) if spec.needs_machine else None
     with run.part("stage the tree"):
-        tree = stage(spec, guest.kernel, run.say)
+        tree = stage(spec, guest.kernel if guest else None, run.say)
         contents = stage_contents(spec.contents, tree, run.directory.path / "contents.tar", origin=str(spec.origin))
     seed = (spec.deterministic.seed or spec.name) if spec.deterministic.enabled else secrets.token_hex(16)
     plan = planning.make(
@@ -136,7 +140,7 @@ def prepare(spec: ImageSpec, options: Options, run: Run) -> Prepared:
         identifiers=identity.derive(seed, spec.identifiers),
         accelerator=facts.accelerator,
         firmware=firmware,
-        kernel=DirectKernel(image=guest.kernel.image, initrd=guest.initramfs, command_line=appliance.KERNEL_PARAMETERS),
+        kernel=_direct(guest) if guest else None,
     )
     run.directory.plan.write_text(planning.to_json(plan))
     return Prepared(
@@ -148,6 +152,16 @@ def prepare(spec: ImageSpec, options: Options, run: Run) -> Prepared:
         appliance=guest,
         resume=options.resume,
     )
+
+
+def _appliance(options: Options, facts: HostFacts, run: Run) -> Appliance:
+    run.note(f"accelerator: {facts.accelerator.reason}")
+    with run.part("get the appliance"):
+        return appliance.make(kernel.appliance_kernel(options.kernel, options.modules))
+
+
+def _direct(guest: Appliance) -> DirectKernel:
+    return DirectKernel(image=guest.kernel.image, initrd=guest.initramfs, command_line=appliance.KERNEL_PARAMETERS)
 
 
 def create(prepared: Prepared, run: Run) -> None:
@@ -169,20 +183,22 @@ def create(prepared: Prepared, run: Run) -> None:
 
 
 def work(prepared: Prepared, run: Run) -> None:
-    """Boot the appliance and run the steps in it.
+    """Boot the appliance and run the steps in it, unless no machine is needed.
 
     :raises BuildFailed: a step failed, or the guest died or hung.
     """
     # It brings asyncio, QEMU's monitor and the consoles, for which an answer "up to date" should not wait.
     from vmharness.flows.bringup import appliance_up, wake_parameters  # noqa: PLC0415 -- see above
 
-    plan = prepared.plan
+    plan, guest = prepared.plan, prepared.appliance
+    if plan.machine is None or guest is None:
+        return
     spec = evolve(plan.machine, variables=run.directory.variables if plan.machine.firmware else None)
     try:
         with ExitStack() as stack:
             with run.part("start the appliance"):
                 up = stack.enter_context(
-                    appliance_up(spec, prepared.appliance.identity, plan.boot_deadline, run, resume=prepared.resume)
+                    appliance_up(spec, guest.identity, plan.boot_deadline, run, resume=prepared.resume)
                 )
                 # What deterministic builds draw at random must be the same in each: the state's own numbers.
                 seed = "" if plan.spec.deterministic.enabled else secrets.token_hex(32)

@@ -74,7 +74,8 @@ def to_lines(inspection: Inspection) -> Iterator[str]:
     yield f"  built by vmharness {described.vmharness} from {described.definition.path}"
     firmware = described.firmware.description if described.firmware is not None else "BIOS"
     yield f"  bootloader {described.bootloader}, firmware {firmware}"
-    yield f"  appliance with Linux {described.kernel} on {described.accelerator}"
+    if described.kernel is not None:
+        yield f"  appliance with Linux {described.kernel} on {described.accelerator}"
     yield "files"
     for item in described.files:
         yield f"  {item.name}  {format_size(item.size)}  sha256 {item.sha256}"

@@ -46,7 +46,7 @@ class Prepared:
     facts: HostFacts
     trees: Mapping[str, StagedTree]
     contents: StagedContents | None
-    appliance: Appliance
+    appliance: Appliance | None
     resume: bool
 
 
@@ -61,8 +61,10 @@ def deliver(prepared: Prepared, output: Path, inputs: str, run: Run) -> manifest
         with run.part(f"write the {plan.spec.format.value} image"):
             identifier = identity.image_file(prepared.seed)
             image.deliver(run.directory.disk, folder / name, plan.spec.format, identifier)
-        names = {name: "image", TRANSCRIPT_NAME: "transcript"}
-        _copy_synced(run.directory.transcript, folder / TRANSCRIPT_NAME)
+        names = {name: "image"}
+        if plan.machine is not None:
+            names[TRANSCRIPT_NAME] = "transcript"
+            _copy_synced(run.directory.transcript, folder / TRANSCRIPT_NAME)
         if plan.spec.efi.touch_variables:
             names[VARIABLES_NAME] = "efi-variables"
             _copy_synced(run.directory.variables, folder / VARIABLES_NAME)
@@ -114,7 +116,7 @@ def _manifest(
         variables=variables,
         firmware=_firmware_identity(plan.firmware) if plan.firmware is not None else None,
         bootloader=spec.bootloader.install.name,
-        kernel=prepared.appliance.kernel.version,
+        kernel=prepared.appliance.kernel.version if prepared.appliance is not None else None,
         accelerator=plan.accelerator.accelerator.value,
         tools=prepared.facts.versions,
         steps=tuple(manifest.StepTime(step=step, seconds=round(took, 3)) for step, took in run.seconds.items()),

@@ -31,7 +31,7 @@ def inputs_of(prepared: Prepared) -> str:
         "plan": planning.to_json(evolve(plan, accelerator=evolve(plan.accelerator, reason=""))),
         "seed": prepared.seed,
         "contents": cache.digest_of(prepared.contents.archive) if prepared.contents else "",
-        "appliance": prepared.appliance.identity,
+        "appliance": prepared.appliance.identity if prepared.appliance is not None else "",
         "firmware": [
             cache.remembered_digest(path)
             for path in ((plan.firmware.code, plan.firmware.template) if plan.firmware is not None else ())

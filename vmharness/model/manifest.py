@@ -77,7 +77,7 @@ class Manifest:
     :param variables: the EFI variables as published, or None when they were not touched.
     :param firmware: the firmware that it was made for, or None where no UEFI boots from it.
     :param bootloader: its name, as the definition has it.
-    :param kernel: version of the appliance's kernel.
+    :param kernel: version of the appliance's kernel, or None if no machine was needed.
     :param accelerator: ``kvm`` or ``tcg``.
     :param tools: versions of the programs used, by name.
     :param steps: in the order in which they ran.
@@ -95,7 +95,7 @@ class Manifest:
     variables: tuple[VariableRecord, ...] | None
     firmware: FirmwareIdentity | None
     bootloader: str
-    kernel: str
+    kernel: str | None
     accelerator: str
     tools: dict[str, str] = field(converter=_by_name)
     steps: tuple[StepTime, ...]

@@ -61,7 +61,7 @@ class Plan:
     :param firmware: the firmware that the image is made for, or None where its partition table has no ESP.
     :param layout: the partition table, to the sector, with the filesystems.
     :param machine: the appliance's machine, without this run's disks and variable store: the same for every build that
-        shares kernel, initramfs, firmware and memory.
+        shares kernel, initramfs, firmware and memory. None where no machine is needed.
     :param boot_deadline: seconds that the appliance may take to answer.
     :param steps: what runs in it.
     """
@@ -71,7 +71,7 @@ class Plan:
     accelerator: AcceleratorVerdict
     firmware: Firmware | None
     layout: Layout
-    machine: MachineSpec
+    machine: MachineSpec | None
     boot_deadline: float
     steps: tuple[Step, ...]
 
@@ -84,12 +84,13 @@ def make(  # noqa: PLR0913 -- each is a fact of another kind
     identifiers: Identifiers,
     accelerator: AcceleratorVerdict,
     firmware: Firmware | None,
-    kernel: DirectKernel,
+    kernel: DirectKernel | None,
 ) -> Plan:
     """Decide everything.
 
     :param trees: what goes into partitions, by their roles.
     :param contents: the files that are grafted into the root filesystem in the guest.
+    :param kernel: the appliance's, or None where the image needs no machine.
     :raises SpecError: the sizes do not fit.
     """
     measure = trees["root"].measure + contents.measure if contents else trees["root"].measure
@@ -99,7 +100,24 @@ def make(  # noqa: PLR0913 -- each is a fact of another kind
     root = root_within(measure, free + installed, layout.by_role("root").size)
     check_disk(spec, layout.size)
     layout = layout.with_filesystem("root", _root(spec, root, identifiers))
-    machine = MachineSpec(
+    return Plan(
+        spec=spec,
+        fillings=(_filling(spec, "root", trees["root"], measure),),
+        accelerator=accelerator,
+        firmware=firmware,
+        layout=layout,
+        machine=None if kernel is None else _machine(spec, accelerator, firmware, kernel),
+        boot_deadline=_BOOT_SECONDS * accelerator.accelerator.time_scale,
+        steps=()
+        if kernel is None
+        else guest_steps(spec, layout, accelerator.accelerator, contents=contents is not None),
+    )
+
+
+def _machine(
+    spec: ImageSpec, accelerator: AcceleratorVerdict, firmware: Firmware | None, kernel: DirectKernel
+) -> MachineSpec:
+    return MachineSpec(
         accelerator=accelerator.accelerator,
         memory=spec.guest.memory,
         # Firmware takes longer to start than the kernel: without variables to write, the kernel is entered directly.
@@ -107,16 +125,6 @@ def make(  # noqa: PLR0913 -- each is a fact of another kind
         kernel=kernel,
         root_ports=_ROOT_PORTS,
         command_console=True,
-    )
-    return Plan(
-        spec=spec,
-        fillings=(_filling(spec, "root", trees["root"], measure),),
-        accelerator=accelerator,
-        firmware=firmware,
-        layout=layout,
-        machine=machine,
-        boot_deadline=_BOOT_SECONDS * accelerator.accelerator.time_scale,
-        steps=guest_steps(spec, layout, accelerator.accelerator, contents=contents is not None),
     )
 
 
