@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import tarfile
 from pathlib import Path
@@ -201,10 +202,50 @@ def test_a_wrong_entry_is_named(  # noqa: PLR0917 -- a parametrized test with fi
 
 
 def test_a_socket_cannot_be_grafted(tmp_path: Path, tree: StagedTree, files: Path) -> None:
-    """What is neither file, directory nor link is refused by its name."""
+    """What means nothing without the program that made it is refused by its name."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.path.relpath(files / "dir/socket"))
+        with pytest.raises(SpecError, match="socket: only files, directories, FIFOs and symbolic links"):
+            graft(tmp_path, tree, Content(source=str(files / "dir"), target="/x"))
+
+
+def test_a_fifo_is_grafted(tmp_path: Path, tree: StagedTree, files: Path) -> None:
+    """A FIFO stays one, with its mode."""
     os.mkfifo(files / "dir/pipe")
-    with pytest.raises(SpecError, match="pipe: only files, directories and symbolic links"):
-        graft(tmp_path, tree, Content(source=str(files / "dir"), target="/x"))
+    (files / "dir/pipe").chmod(0o622)
+    found = graft(tmp_path, tree, Content(source=str(files / "dir"), target="/x"))
+    assert (found["x/pipe"].type, found["x/pipe"].mode) == (tarfile.FIFOTYPE, 0o622)
+
+
+def test_hard_links_of_an_entry_stay_links(tmp_path: Path, tree: StagedTree, files: Path) -> None:
+    """Names of one file in one entry are one file; two entries, which may differ in owner, make two."""
+    (files / "dir/again").hardlink_to(files / "dir/one")
+    dir_ = str(files / "dir")
+    found = graft(tmp_path, tree, Content(source=dir_, target="/x"), Content(source=dir_, target="/y", mode=0o600))
+    assert (found["x/again"].isreg(), found["x/one"].islnk(), found["x/one"].linkname) == (True, True, "x/again")
+    assert (found["y/again"].isreg(), found["y/one"].islnk(), found["y/one"].linkname) == (True, True, "y/again")
+    unpacked = tmp_path / "unpacked"
+    unpacked.mkdir()
+    subprocess.run(["tar", "-C", unpacked, "-xf", tmp_path / "contents.tar"], check=True)
+    assert (unpacked / "x/one").samefile(unpacked / "x/again")
+    assert (unpacked / "x/one").read_bytes() == b"1"
+
+
+def test_extended_attributes_are_grafted(tmp_path: Path, tree: StagedTree, files: Path) -> None:
+    """GNU tar unpacks attributes of any bytes, also of a file whose name is no UTF-8; those without stay plain."""
+    value = bytes(range(256))
+    odd = Path(os.fsdecode(os.fsencode(files) + b"/dir/caf\xe9"))
+    odd.write_bytes(b"odd")
+    for path in (files / "dir/one", files / "dir/sub", odd):
+        os.setxattr(path, "user.note", value)
+    graft(tmp_path, tree, Content(source=str(files / "dir"), target="/x"))
+    unpacked = tmp_path / "unpacked"
+    unpacked.mkdir()
+    argv = ["tar", "-C", unpacked, "--xattrs", "--xattrs-include=*", "-xf", tmp_path / "contents.tar"]
+    subprocess.run(argv, check=True)
+    for name in (b"x/one", b"x/sub", b"x/caf\xe9"):
+        assert os.getxattr(os.fsencode(unpacked) + b"/" + name, "user.note") == value
+    assert os.listxattr(unpacked / "x/sub/two") == []
 
 
 def test_nothing_to_graft_makes_no_archive(tmp_path: Path, tree: StagedTree) -> None:

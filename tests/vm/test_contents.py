@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import stat
+import struct
 from pathlib import Path
 
 import pytest
@@ -37,9 +39,20 @@ user = "1234"
 group = "4000000000"
 
 [[contents]]
+source = "files/listed"
+target = "/etc/listed"
+
+[[contents]]
 source = "files/passwd"
 target = "/etc/passwd"
 """
+
+
+# user::rw-, user:1000:rwx, group::r--, mask::rwx, other::r--
+ACCESS_LIST = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHI", *entry)
+    for entry in ((1, 6, 0xFFFFFFFF), (2, 7, 1000), (4, 4, 0xFFFFFFFF), (16, 7, 0xFFFFFFFF), (32, 4, 0xFFFFFFFF))
+)
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +69,11 @@ def built(shop: Workplace) -> Path:
         (files / "conf" / name).chmod(0o604)
     (files / "spool" / "new" / "mail").write_text("hello")
     (files / "spool" / "link").symlink_to("new/mail")
+    (files / "spool" / "new" / "same").hardlink_to(files / "spool" / "new" / "mail")
+    os.setxattr(files / "tool", "user.note", b"\xff kept")
+    os.mkfifo(files / "spool" / "pipe")
+    (files / "listed").write_text("")
+    os.setxattr(files / "listed", "system.posix_acl_access", ACCESS_LIST)
     definition = trees.MINIMAL.replace("[root]", 'format = "raw"\n\n[root]') + CONTENTS
     return shop.build(definition, output="contents")
 
@@ -82,6 +100,16 @@ def test_owner_by_the_targets_names(root: Reader, tree: dict[bytes, Inode]) -> N
     report = tree[b"var/log/" + ODD.encode()]
     assert facts(report) == (0o640, 65534, 4)
     assert root.data(report) == b"all is well\n"
+
+
+def test_what_a_copy_would_lose(root: Reader, tree: dict[bytes, Inode]) -> None:
+    """Hard links, FIFOs and extended attributes arrive."""
+    mail = tree[b"srv/spool/new/mail"]
+    assert (mail.number, mail.links) == (tree[b"srv/spool/new/same"].number, 2)
+    assert stat.S_ISFIFO(tree[b"srv/spool/pipe"].mode)
+    assert root.xattr(tree[b"usr/bin/tool"], "user.note") == b"\xff kept"
+    assert facts(tree[b"etc/listed"])[0] == 0o674
+    assert root.xattrs(tree[b"etc/listed"]) == {"system.posix_acl_access"}
 
 
 def test_target_through_a_symbolic_link(root: Reader, tree: dict[bytes, Inode]) -> None:

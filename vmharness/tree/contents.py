@@ -33,7 +33,10 @@ class _Grafted:
 def stage_contents(
     contents: Sequence[Content], tree: StagedTree, archive: Path, *, origin: str
 ) -> StagedContents | None:
-    """Pack all grafted files into a plain GNU tar archive with numeric owners, to be unpacked over the tree.
+    """Pack all grafted files into a GNU tar archive with numeric owners, to be unpacked over the tree.
+
+    Only members with extended attributes have a header of the POSIX format: GNU tar reads both, and names of any bytes
+    are plain in its own.
 
     A target's symbolic links are followed inside the tree. Directories that the tree has keep their metadata, except a
     target itself whose entry states an owner or a directory mode; directories that are missing on the way are root's.
@@ -61,6 +64,7 @@ def stage_contents(
 
 
 def _write(output: tarfile.TarFile, grafted: _Grafted) -> None:
+    output.format = tarfile.PAX_FORMAT if grafted.member.pax_headers else tarfile.GNU_FORMAT
     if grafted.data is None:
         output.addfile(grafted.member)
         return
@@ -79,6 +83,7 @@ class _Graft:
         self._users = lookup.users(tree)
         self._groups = lookup.groups(tree)
         self._targets: dict[bytes, int] = {}
+        self._links: dict[tuple[int, int, int], str] = {}
         self.members: dict[bytes, _Grafted] = {}
 
     def add(self, number: int, content: Content) -> None:
@@ -100,7 +105,9 @@ class _Graft:
             inodes=len(self.members),
             # each name may make a directory of the tree grow by a block
             directory_blocks=2 * len(self.members),
-            extra_blocks=sum(grafted.member.issym() for grafted in self.members.values()),
+            extra_blocks=sum(
+                grafted.member.issym() or bool(grafted.member.pax_headers) for grafted in self.members.values()
+            ),
         )
 
     def _expand(self, number: int, content: Content) -> tuple[bool, list[Source]]:
@@ -173,10 +180,26 @@ class _Graft:
                 raise self._twice(earlier.entry, number, place)
             if earlier.entry is not None and not stated:
                 return
-        member = source.member(mode=content.mode, directory_mode=content.directory_mode)
+        member = self._member(number, content, source)
         member.name = _text(place) or "."
         member.uid, member.gid = owner
+        self._link(number, member, source)
         self.members[place] = _Grafted(member=member, data=source.path if member.isreg() else None, entry=number)
+
+    def _member(self, number: int, content: Content, source: Source) -> tarfile.TarInfo:
+        try:
+            return source.member(mode=content.mode, directory_mode=content.directory_mode)
+        except OSError as error:
+            what = f"cannot read {error.filename or source.path}: {error.strerror}"
+            raise self._error(number, "source", what) from error
+
+    def _link(self, number: int, member: tarfile.TarInfo, source: Source) -> None:
+        """Make the member a hard link if its entry has had another name of the same file."""
+        if not member.isreg() or source.status.st_nlink < 2:
+            return
+        first = self._links.setdefault((number, source.status.st_dev, source.status.st_ino), member.name)
+        if first != member.name:
+            member.type, member.linkname, member.size, member.pax_headers = tarfile.LNKTYPE, first, 0, {}
 
     def _add_parents(self, number: int, place: bytes) -> None:
         """Make the directories on the way that the tree lacks."""

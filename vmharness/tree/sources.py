@@ -11,6 +11,8 @@ from pathlib import Path
 
 from attrs import frozen
 
+_ACCESS_LISTS = {"system.posix_acl_access", "system.posix_acl_default"}
+
 
 @frozen(kw_only=True)
 class Source:
@@ -46,13 +48,31 @@ class Source:
         member.mtime = int(self.status.st_mtime)
         if self.is_directory:
             member.type, member.mode = tarfile.DIRTYPE, 0o755 if directory_mode is None else directory_mode
+        elif stat.S_ISFIFO(self.status.st_mode):
+            member.type, member.mode = tarfile.FIFOTYPE, stat.S_IMODE(self.status.st_mode) if mode is None else mode
         elif stat.S_ISLNK(self.status.st_mode):
             member.type, member.mode = tarfile.SYMTYPE, 0o777
             member.linkname = str(self.path.readlink())
         else:
             member.mode = stat.S_IMODE(self.status.st_mode) if mode is None else mode
             member.size = self.status.st_size
+        stated = directory_mode if self.is_directory else mode
+        member.pax_headers = {f"SCHILY.xattr.{name}": value for name, value in self._attributes(stated)}
         return member
+
+    def _attributes(self, stated: int | None) -> Iterator[tuple[str, str]]:
+        """The extended attributes that belong to the file and not to this host, as a tar archive has them.
+
+        An access control list holds the mode, too: where another one is stated, the list is not meant.
+
+        :raises OSError: they cannot be read.
+        """
+        link = stat.S_ISLNK(self.status.st_mode)
+        for name in sorted(os.listxattr(self.path, follow_symlinks=False)) if not link else ():
+            is_list = name in _ACCESS_LISTS
+            if (is_list and stated is None) or name.startswith("user.") or name == "security.capability":
+                value = os.getxattr(self.path, name, follow_symlinks=False)
+                yield name, value.decode("utf-8", "surrogateescape")
 
 
 def expand(source: str) -> tuple[bool, list[Source]]:
@@ -77,8 +97,8 @@ def expand(source: str) -> tuple[bool, list[Source]]:
 
 def _source(path: Path, status: os.stat_result) -> Source:
     kind = stat.S_IFMT(status.st_mode)
-    if kind not in {stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK}:
-        raise OSError(0, "only files, directories and symbolic links can be grafted", str(path))
+    if kind not in {stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFIFO}:
+        raise OSError(0, "only files, directories, FIFOs and symbolic links can be grafted", str(path))
     if kind == stat.S_IFREG and not os.access(path, os.R_OK):
         raise PermissionError(13, os.strerror(13), str(path))
     return Source(path=path, status=status)
