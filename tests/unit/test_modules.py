@@ -48,7 +48,7 @@ def kernel(tmp_path: Path) -> Kernel:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     (tmp_path / "modules.builtin").write_text("kernel/drivers/char/hw_random/rng-core.ko\nkernel/fs/nls/nls_base.ko\n")
-    return Kernel(image=tmp_path / "vmlinuz", modules=tmp_path, version="1.2.3-test")
+    return Kernel(image=tmp_path / "vmlinuz", modules=tmp_path, version="1.2.3-test", reason="a test's")
 
 
 def names(files: tuple[Path, ...]) -> list[str]:

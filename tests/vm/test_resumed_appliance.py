@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -52,13 +53,18 @@ def notes(done: Done) -> list[str]:
 
 def test_same_table_tree_and_variables(cold: Path, resumed: Path, tmp_path: Path) -> None:
     """Cold and resumed give the same table, the same files on ESP and root, and the same EFI variables."""
-    one, other = (trees.read_manifest(output) for output in (cold, resumed))
-    assert one.table == other.table
     assert variables(cold) == variables(resumed)
+    assert_same_disks((cold, resumed), tmp_path)
+
+
+def assert_same_disks(outputs: tuple[Path, Path], folder: Path) -> None:
+    """Compare the tables, and every file on ESP and root."""
+    one, other = (trees.read_manifest(output) for output in outputs)
+    assert one.table == other.table
     looks = []
-    for number, output in enumerate((cold, resumed)):
-        (folder := tmp_path / str(number)).mkdir()
-        disk = trees.raw_disk(output, folder)
+    for number, output in enumerate(outputs):
+        (place := folder / str(number)).mkdir()
+        disk = trees.raw_disk(output, place)
         offset = trees.esp_of(output)
         on_esp = {name: esp.read_file(disk, offset, name) for name in esp.list_files(disk, offset)}
         on_root = {
@@ -106,3 +112,14 @@ def test_changed_output_is_made_anew(bench: Workplace, resumed: Path) -> None:
     assert again.status == 0, again.stderr
     assert not any("up to date" in note for note in notes(again))
     assert bench.run("inspect", resumed).status == 0
+
+
+def test_same_table_and_tree_without_firmware(bench: Workplace, tmp_path: Path) -> None:
+    """So it is where no firmware runs: QEMU enters the unpacked kernel, as the plan says with its reason."""
+    definition = trees.MINIMAL + trees.SYSTEMD_BOOT + "[efi]\ntouch-variables = false\n"
+    planned = json.loads(bench.run("plan", bench.define(definition)).stdout)
+    assert planned["start"]["entry"]["taken"] == "PVH, uncompressed"
+    assert planned["machine"]["kernel"]["image"].endswith("/vmlinux")
+    cold = bench.build(definition, "--cold", output="cold-without")
+    resumed = bench.build(definition, "--rebuild", output="resumed-without")
+    assert_same_disks((cold, resumed), tmp_path)

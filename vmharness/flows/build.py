@@ -16,7 +16,7 @@ from vmharness.events import Emit, nobody
 from vmharness.flows import hooks, uptodate
 from vmharness.flows.outputs import Prepared, deliver
 from vmharness.flows.run import Run, recorded
-from vmharness.host import appliance, kernel, publish
+from vmharness.host import appliance, kernel, publish, vmlinux
 from vmharness.host.appliance import Appliance
 from vmharness.host.probe import BUILD_TOOLS, probe
 from vmharness.model import manifest
@@ -31,6 +31,7 @@ from vmharness.plan import identity
 from vmharness.plan import make as planning
 from vmharness.plan.firmware import select
 from vmharness.plan.load import load
+from vmharness.plan.start import Bootable, appliance_firmware
 from vmharness.plan.steps import CONTENTS_DISK, TARGET_DISK
 from vmharness.tree.contents import stage_contents
 from vmharness.tree.stage import stage
@@ -140,7 +141,7 @@ def prepare(spec: ImageSpec, options: Options, run: Run) -> Prepared:
         identifiers=identity.derive(seed, spec.identifiers),
         accelerator=facts.accelerator,
         firmware=firmware,
-        kernel=_direct(guest) if guest else None,
+        bootable=_bootable(guest, with_firmware=appliance_firmware(spec, firmware) is not None) if guest else None,
     )
     run.directory.plan.write_text(planning.to_json(plan))
     return Prepared(
@@ -160,8 +161,12 @@ def _appliance(options: Options, facts: HostFacts, run: Run) -> Appliance:
         return appliance.make(kernel.appliance_kernel(options.kernel, options.modules))
 
 
-def _direct(guest: Appliance) -> DirectKernel:
-    return DirectKernel(image=guest.kernel.image, initrd=guest.initramfs, command_line=appliance.KERNEL_PARAMETERS)
+def _bootable(guest: Appliance, *, with_firmware: bool) -> Bootable:
+    return Bootable(
+        kernel=guest.kernel,
+        direct=DirectKernel(image=guest.kernel.image, initrd=guest.initramfs, command_line=appliance.KERNEL_PARAMETERS),
+        uncompressed=None if with_firmware else vmlinux.uncompressed(guest.kernel.image),
+    )
 
 
 def create(prepared: Prepared, run: Run) -> None:

@@ -74,7 +74,12 @@ def _current_package() -> str:
 def _kernels_in(tree: Path) -> list[Kernel]:
     """The kernels of an unpacked package, with their modules (in /lib, or /usr/lib from Debian 13 on)."""
     return [
-        Kernel(image=tree / "boot" / f"vmlinuz-{folder.name}", modules=folder, version=folder.name)
+        Kernel(
+            image=tree / "boot" / f"vmlinuz-{folder.name}",
+            modules=folder,
+            version=folder.name,
+            reason="Debian's cloud kernel: it starts fast and has what virtual machines need",
+        )
         for library in ("lib", "usr/lib")
         for folder in (tree / library / "modules").glob("*")
         if (tree / "boot" / f"vmlinuz-{folder.name}").is_file()
@@ -102,7 +107,7 @@ def _given(image: Path, modules: Path) -> Kernel:
             origin=_COMMAND_LINE,
             key="--modules",
         )
-    return Kernel(image=image.absolute(), modules=folder, version=folder.name)
+    return Kernel(image=image.absolute(), modules=folder, version=folder.name, reason="given with --kernel")
 
 
 def _modules_folder(given: Path) -> Path:

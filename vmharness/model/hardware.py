@@ -38,11 +38,25 @@ class Kernel:
     :param image: the bootable image (``vmlinuz``).
     :param modules: the folder ``lib/modules/VERSION`` that belongs to it.
     :param version: ``uname -r``.
+    :param reason: why this kernel.
     """
 
     image: Path
     modules: Path
     version: str
+    reason: str
+
+
+@frozen(kw_only=True)
+class Uncompressed:
+    """A kernel without its compression, as an ELF file.
+
+    :param image: the file, or None where that is of no use.
+    :param reason: why it is not; empty otherwise.
+    """
+
+    image: Path | None
+    reason: str
 
 
 @frozen(kw_only=True)

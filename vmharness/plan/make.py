@@ -13,7 +13,7 @@ from attrs import asdict, frozen
 
 from vmharness.model.bootloader import BOOTLOADERS
 from vmharness.model.firmware import Firmware
-from vmharness.model.hardware import AcceleratorVerdict, DirectKernel, MachineSpec
+from vmharness.model.hardware import AcceleratorVerdict, MachineSpec
 from vmharness.model.image import DirectorySource, ImageSpec
 from vmharness.model.partitions import Ext4, Layout
 from vmharness.model.results import StagedContents, StagedTree, TreeMeasure
@@ -22,6 +22,7 @@ from vmharness.plan.checks import check_disk
 from vmharness.plan.identity import Identifiers
 from vmharness.plan.layout import make_layout
 from vmharness.plan.sizing import RootSize, root_size, root_within
+from vmharness.plan.start import Bootable, Start, appliance_firmware, choose_start
 from vmharness.plan.steps import guest_steps
 
 _BOOT_SECONDS = 30.0
@@ -62,6 +63,7 @@ class Plan:
     :param layout: the partition table, to the sector, with the filesystems.
     :param machine: the appliance's machine, without this run's disks and variable store: the same for every build that
         shares kernel, initramfs, firmware and memory. None where no machine is needed.
+    :param start: how the machine comes up when it boots cold, and why.
     :param boot_deadline: seconds that the appliance may take to answer.
     :param steps: what runs in it.
     """
@@ -72,6 +74,7 @@ class Plan:
     firmware: Firmware | None
     layout: Layout
     machine: MachineSpec | None
+    start: Start | None
     boot_deadline: float
     steps: tuple[Step, ...]
 
@@ -84,13 +87,13 @@ def make(  # noqa: PLR0913 -- each is a fact of another kind
     identifiers: Identifiers,
     accelerator: AcceleratorVerdict,
     firmware: Firmware | None,
-    kernel: DirectKernel | None,
+    bootable: Bootable | None,
 ) -> Plan:
     """Decide everything.
 
     :param trees: what goes into partitions, by their roles.
     :param contents: the files that are grafted into the root filesystem in the guest.
-    :param kernel: the appliance's, or None where the image needs no machine.
+    :param bootable: what the appliance can be started with, or None where the image needs no machine.
     :raises SpecError: the sizes do not fit.
     """
     measure = trees["root"].measure + contents.measure if contents else trees["root"].measure
@@ -100,29 +103,29 @@ def make(  # noqa: PLR0913 -- each is a fact of another kind
     root = root_within(measure, free + installed, layout.by_role("root").size)
     check_disk(spec, layout.size)
     layout = layout.with_filesystem("root", _root(spec, root, identifiers))
+    machine = start = None
+    steps: tuple[Step, ...] = ()
+    if bootable is not None:
+        machine, start = choose_start(_machine(spec, accelerator, firmware), bootable)
+        steps = guest_steps(spec, layout, accelerator.accelerator, contents=contents is not None)
     return Plan(
         spec=spec,
         fillings=(_filling(spec, "root", trees["root"], measure),),
         accelerator=accelerator,
         firmware=firmware,
         layout=layout,
-        machine=None if kernel is None else _machine(spec, accelerator, firmware, kernel),
+        machine=machine,
+        start=start,
         boot_deadline=_BOOT_SECONDS * accelerator.accelerator.time_scale,
-        steps=()
-        if kernel is None
-        else guest_steps(spec, layout, accelerator.accelerator, contents=contents is not None),
+        steps=steps,
     )
 
 
-def _machine(
-    spec: ImageSpec, accelerator: AcceleratorVerdict, firmware: Firmware | None, kernel: DirectKernel
-) -> MachineSpec:
+def _machine(spec: ImageSpec, accelerator: AcceleratorVerdict, firmware: Firmware | None) -> MachineSpec:
     return MachineSpec(
         accelerator=accelerator.accelerator,
         memory=spec.guest.memory,
-        # Firmware takes longer to start than the kernel: without variables to write, the kernel is entered directly.
-        firmware=firmware if spec.efi.touch_variables else None,
-        kernel=kernel,
+        firmware=appliance_firmware(spec, firmware),
         root_ports=_ROOT_PORTS,
         command_console=True,
     )
