@@ -134,6 +134,21 @@ def test_unpacked_packages_need_no_apt_again(archive: Archive, without_programs:
     assert packages.unpack(["world", "hello", "hello"]) == first
 
 
+def test_dependencies_that_are_not_installed_come_along(
+    archive: Archive, without_programs: Callable[..., None]
+) -> None:
+    """With ``dependencies``, what a package needs and this host lacks is unpacked with it, once and for all."""
+    archive.add("tool", "1", {"usr/sbin/tool": b"program"}, depends="libtool")
+    archive.add("libtool", "2", {"usr/lib/libtool.so.2": b"library"})
+    archive.add("bystander", "1", {"usr/lib/bystander": b"nothing"})
+    archive.update()
+    tree = packages.unpack(["tool"], dependencies=True)
+    assert {path.name for path in tree.rglob("*") if path.is_file()} == {"tool", "libtool.so.2"}
+    assert packages.cached(["tool"]) is None
+    without_programs()
+    assert packages.unpack(["tool"], dependencies=True) == tree
+
+
 def test_an_unknown_package_is_refused(archive: Archive) -> None:
     """The words of apt are shown, with the usual cause, and nothing stays in the cache."""
     with pytest.raises(HostError, match="Unable to locate package nonesuch") as refusal:

@@ -27,6 +27,7 @@ from vmharness.model.image import (
     SourceOwner,
     TarSource,
 )
+from vmharness.model.rootfs import ROOT_FILESYSTEMS
 from vmharness.model.sizes import GIB, MIB
 from vmharness.plan.load import load
 
@@ -349,7 +350,7 @@ MODE = 'octal digits in quotes, such as "0644"'
             "'rot' is not known; did you m",
             "keep | root",
         ),
-        (BASE + 'filesystem = "xfs"', "root.filesystem", "'xfs' is not supported", "ext4"),
+        (BASE + 'filesystem = "ntfs"', "root.filesystem", "'ntfs' is not supported", " | ".join(ROOT_FILESYSTEMS)),
         (BASE + 'label = "ääääääääx"', "root.label", "an ext4 label has at most 16 bytes", ""),
         (BASE + 'machine-id = "no"', "root.machine-id", "'no' is not known", "empty | uninitialized | remove | keep"),
         (f'{BASE}[contents]\nsource = "a"', "contents", "{'source': 'a'} is not a list of tables", "[[contents]]"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 from pathlib import Path
 
@@ -55,10 +56,19 @@ def write(path: Path) -> None:
             _add(archive, f"bin/{applet}".encode(), kind=tarfile.SYMTYPE, link=b"busybox")
         for library in libraries([proc.require("tar")]):
             _add(archive, str(library).lstrip("/").encode(), library.read_bytes(), mode=0o755)
-        _write_data(archive)
+        write_data(archive)
 
 
-def _write_data(archive: tarfile.TarFile) -> None:
+def write_tar_program(archive: tarfile.TarFile) -> None:
+    """Add GNU tar to a tree whose ``bin``, ``lib`` and ``lib64`` are links into ``usr``, with its libraries."""
+    _add(archive, b"usr/bin/gnu-tar", proc.require("tar").read_bytes(), mode=0o755)
+    for library in libraries([proc.require("tar")]):
+        name = re.sub("^/(usr/)?lib(64)?/", "usr/lib/", str(library))
+        _add(archive, name.encode(), library.read_bytes(), mode=0o755)
+
+
+def write_data(archive: tarfile.TarFile) -> None:
+    """Add everything that is odd, below ``data``."""
     _add(archive, b"data", kind=tarfile.DIRTYPE, mode=0o1777, uid=7, gid=8)
     for number, name in enumerate(ODD_NAMES):
         _add(archive, b"data/names/" + name, b"%d" % number, uid=1000 + number, gid=100)

@@ -10,10 +10,10 @@ from uuid import UUID
 
 from attrs import frozen
 
-from vmharness.disk import efivars, esp, filesystems, partitioning
+from vmharness.disk import efivars, esp, filesystems, partitioning, superblocks
 from vmharness.errors import HostError, VerificationFailed
 from vmharness.model import devicepath
-from vmharness.model.partitions import Ext4, Fat, Layout, Partition, Scheme
+from vmharness.model.partitions import Ext4, Fat, GuestMade, Layout, Partition, Scheme, Xfs
 from vmharness.model.variables import SECRETS, LoadOption, VariableStore
 
 # systemd-boot's seed of random numbers: a machine must make its own.
@@ -64,8 +64,24 @@ def _check_filesystem(disk: Path, part: Partition, scratch: Path) -> Iterator[st
             yield from _check_ext4(disk, part, part.filesystem)
         case Fat():
             yield from _check_fat(disk, part, part.filesystem, scratch)
+        case Xfs():
+            yield from _check_guest_made(disk, part, part.filesystem)
         case None:
             pass
+
+
+def _check_guest_made(disk: Path, part: Partition, planned: GuestMade) -> Iterator[str]:
+    """Its own checker has looked at it in the guest; here is what it says about itself."""
+    kind = type(planned).__name__.lower()
+    found = superblocks.read(disk, part.offset, kind)
+    if found is None:
+        yield f"the root partition holds no {kind} filesystem"
+        return
+    for what, there, meant in (("UUID", found.uuid, planned.uuid), ("label", found.label, planned.label)):
+        if there != meant:
+            yield f"the root filesystem's {what} is {there} instead of {meant}"
+    if found.size > part.size:
+        yield f"the root filesystem has {found.size} bytes in a partition of {part.size}"
 
 
 def _check_ext4(disk: Path, part: Partition, planned: Ext4) -> Iterator[str]:

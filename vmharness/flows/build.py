@@ -18,6 +18,7 @@ from vmharness.flows.outputs import Prepared, deliver
 from vmharness.flows.run import Run, recorded
 from vmharness.host import appliance, kernel, publish, vmlinux
 from vmharness.host.appliance import Appliance
+from vmharness.host.guest_tools import guest_tools
 from vmharness.host.probe import BUILD_TOOLS, probe
 from vmharness.model import manifest
 from vmharness.model.bootloader import BOOTLOADERS
@@ -31,8 +32,9 @@ from vmharness.plan import identity
 from vmharness.plan import make as planning
 from vmharness.plan.firmware import select
 from vmharness.plan.load import load
+from vmharness.plan.rootfs import kind_of
 from vmharness.plan.start import Bootable, appliance_firmware
-from vmharness.plan.steps import CONTENTS_DISK, TARGET_DISK
+from vmharness.plan.steps import CONTENTS_DISK, TARGET_DISK, TREE_DISK
 from vmharness.tree.contents import stage_contents
 from vmharness.tree.stage import stage
 
@@ -129,7 +131,7 @@ def prepare(spec: ImageSpec, options: Options, run: Run) -> Prepared:
         firmware = None
         if spec.partition_table.has_esp:
             firmware = select(spec.efi.firmware, facts.descriptors, origin=str(spec.origin))
-    guest = _appliance(options, facts, run) if spec.needs_machine else None
+    guest = _appliance(spec, options, facts, run) if spec.needs_machine else None
     with run.part("stage the tree"):
         tree = stage(spec, guest.kernel if guest else None, run.say)
         contents = stage_contents(spec.contents, tree, run.directory.path / "contents.tar", origin=str(spec.origin))
@@ -155,10 +157,12 @@ def prepare(spec: ImageSpec, options: Options, run: Run) -> Prepared:
     )
 
 
-def _appliance(options: Options, facts: HostFacts, run: Run) -> Appliance:
+def _appliance(spec: ImageSpec, options: Options, facts: HostFacts, run: Run) -> Appliance:
     run.note(f"accelerator: {facts.accelerator.reason}")
     with run.part("get the appliance"):
-        return appliance.make(kernel.appliance_kernel(options.kernel, options.modules))
+        kind = kind_of(spec)
+        linux = kernel.appliance_kernel(options.kernel, options.modules, flavour=kind.kernel_flavour)
+        return appliance.make(linux, guest_tools(kind))
 
 
 def _bootable(guest: Appliance, *, with_firmware: bool) -> Bootable:
@@ -172,17 +176,24 @@ def _bootable(guest: Appliance, *, with_firmware: bool) -> Bootable:
 def create(prepared: Prepared, run: Run) -> None:
     """Disk, partition table, the filesystems that are filled on the host, and this build's own variable store."""
     plan, disk = prepared.plan, run.directory.disk
-    data = sum(filling.measure.data_blocks for filling in plan.fillings) * 4096
+    copies = 1 if plan.scratch is None else 2
+    data = copies * sum(filling.measure.data_blocks for filling in plan.fillings) * 4096
     needed = data + plan.spec.boot_size + 64 * MIB
     image.require_space(run.directory.path, needed)
     with run.part("make the disk and its partition table"):
         image.create(disk, plan.layout.size)
         partitioning.write_table(disk, plan.layout)
     for part in plan.layout.partitions:
-        if part.role in prepared.trees:
-            with run.part(f"make the {part.role} filesystem"):
-                assert isinstance(part.filesystem, Ext4)
-                make_ext4(disk, part.offset, part.filesystem, prepared.trees[part.role])
+        if part.role not in prepared.trees:
+            continue
+        if plan.scratch is not None and not isinstance(part.filesystem, Ext4):
+            with run.part("lay the tree on a disk of its own"):
+                image.create(run.directory.tree, plan.scratch.size)
+                make_ext4(run.directory.tree, 0, plan.scratch, prepared.trees[part.role])
+            continue
+        with run.part(f"make the {part.role} filesystem"):
+            assert isinstance(part.filesystem, Ext4)
+            make_ext4(disk, part.offset, part.filesystem, prepared.trees[part.role])
     if plan.firmware is not None:
         shutil.copyfile(plan.firmware.template, run.directory.variables)
 
@@ -209,6 +220,8 @@ def work(prepared: Prepared, run: Run) -> None:
                 seed = "" if plan.spec.deterministic.enabled else secrets.token_hex(32)
                 up.agent.run("wake", wake_parameters(seed), within=plan.boot_deadline)
                 up.machine.plug(Disk(name=TARGET_DISK, path=run.directory.disk))
+                if plan.scratch is not None:
+                    up.machine.plug(Disk(name=TREE_DISK, path=run.directory.tree, read_only=True))
                 if prepared.contents is not None:
                     up.machine.plug(Disk(name=CONTENTS_DISK, path=prepared.contents.archive, read_only=True))
             for step in plan.steps:

@@ -13,7 +13,7 @@ from vmharness.errors import SpecError, VerificationFailed
 from vmharness.host import cache
 from vmharness.model import manifest
 from vmharness.model.manifest import MANIFEST_NAME, Manifest, OutputFile
-from vmharness.model.partitions import Ext4, Fat, Filesystem, Layout, Partition, Scheme
+from vmharness.model.partitions import Ext4, Fat, Filesystem, Layout, Partition, Scheme, Xfs
 from vmharness.model.sizes import format_size
 from vmharness.model.variables import VariableRecord, decode
 
@@ -137,6 +137,8 @@ def _filesystem(filesystem: Filesystem) -> str:
     match filesystem:
         case Ext4():
             return f"ext4 '{filesystem.label}' {filesystem.uuid}, {filesystem.inodes} inodes"
+        case Xfs():
+            return f"xfs '{filesystem.label}' {filesystem.uuid}"
         case Fat():
             volume = f"{filesystem.volume_id:08X}"
             return f"FAT32 '{filesystem.label}' {volume[:4]}-{volume[4:]}"

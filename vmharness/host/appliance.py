@@ -14,6 +14,7 @@ from attrs import frozen
 from vmharness.host import cache, proc
 from vmharness.host.cpio import CpioWriter
 from vmharness.host.data import data_directory
+from vmharness.host.guest_tools import GuestTools
 from vmharness.host.libraries import libraries, loader_of
 from vmharness.host.modules import module_bytes, resolve_modules
 from vmharness.model.hardware import Kernel
@@ -42,12 +43,13 @@ class Appliance:
     identity: str
 
 
-def make(kernel: Kernel) -> Appliance:
+def make(kernel: Kernel, extra: GuestTools | None = None) -> Appliance:
     """The appliance for a kernel, from the cache or made now.
 
+    :param extra: what it holds besides its own programs and modules.
     :raises HostError: a tool or a module that it needs is missing on the host.
     """
-    members = _members(kernel)
+    members = _members(kernel, extra or GuestTools())
     digest = hashlib.sha256(f"{_FORMAT}".encode())
     for name, (data, mode) in sorted(members.items()):
         digest.update(f"{name}\0{mode:o}\0{len(data)}\0".encode() + data)
@@ -57,7 +59,7 @@ def make(kernel: Kernel) -> Appliance:
     return Appliance(kernel=kernel, initramfs=folder / "initramfs.cpio", identity=f"{identity}-{kernel_digest}")
 
 
-def _members(kernel: Kernel) -> dict[str, tuple[bytes, int]]:
+def _members(kernel: Kernel, extra: GuestTools) -> dict[str, tuple[bytes, int]]:
     """Every regular file of the initramfs by name: content and mode."""
     members: dict[str, tuple[bytes, int]] = {}
     scripts = data_directory("guest-scripts")
@@ -67,15 +69,18 @@ def _members(kernel: Kernel) -> dict[str, tuple[bytes, int]]:
             members[f"lib/vmharness/{path.relative_to(scripts)}"] = (path.read_bytes(), 0o755 if executable else 0o644)
     members["init"] = members.pop("lib/vmharness/init")
     programs = {"bin/busybox": proc.require("busybox"), **{f"bin/{name}": proc.require(name) for name in PROGRAMS}}
+    programs |= {f"bin/{name}": path for name, path in extra.programs.items()}
     for name, program in programs.items():
         members[name] = (program.read_bytes(), 0o755)
-    needed = libraries(programs.values())
-    for library in needed:
-        members[str(library).lstrip("/")] = (library.read_bytes(), 0o755)
-    members["lib/vmharness/loader"] = (loader_of(needed).read_bytes(), 0o755)
-    folders = sorted({str(library.parent) for library in needed})
+    needed = {
+        extra.place_in_guest(library): library for library in libraries(programs.values(), prefer=extra.library_folders)
+    }
+    for name, library in needed.items():
+        members[name] = (library.read_bytes(), 0o755)
+    members["lib/vmharness/loader"] = (loader_of(needed.values()).read_bytes(), 0o755)
+    folders = sorted({f"/{Path(name).parent}" for name in needed})
     members["lib/vmharness/library-path"] = (":".join(folders).encode() + b"\n", 0o644)
-    modules = resolve_modules(kernel, MODULES)
+    modules = resolve_modules(kernel, (*MODULES, *extra.modules))
     listing = ""
     for module in modules:
         plain_name = module.name.partition(".ko")[0] + ".ko"

@@ -1,4 +1,4 @@
-"""The appliance's kernel: given by path, or Debian's cloud kernel, unpacked in the cache and not installed."""
+"""The appliance's kernel: given by path, or Debian's own, unpacked in the cache and not installed."""
 
 from __future__ import annotations
 
@@ -9,30 +9,39 @@ from vmharness.errors import HostError, SpecError
 from vmharness.host import cache, packages, proc
 from vmharness.model.hardware import Kernel
 
-_PACKAGE = "linux-image-cloud-amd64"
+CLOUD = "cloud-amd64"
+"""The flavour of Debian's kernel that the appliance runs unless the build needs more."""
+
 _OTHERWISE = "or give a kernel with --kernel VMLINUZ --modules LIB/MODULES/VERSION"
 _COMMAND_LINE = "<command line>"
 
 
-def appliance_kernel(image: Path | None = None, modules: Path | None = None) -> Kernel:
+def appliance_kernel(image: Path | None = None, modules: Path | None = None, *, flavour: str = CLOUD) -> Kernel:
     """The kernel that the appliance runs.
 
     :param image: a bootable kernel image of the user's; then ``modules`` is needed too.
     :param modules: ``lib/modules/VERSION``, or a folder that holds exactly one such.
+    :param flavour: which of Debian's kernels to take otherwise.
     :raises SpecError: what the user gave is no kernel, or image and modules do not belong together.
-    :raises HostError: the cloud kernel is not in the cache and cannot be downloaded.
+    :raises HostError: the kernel is not in the cache and cannot be downloaded.
     """
     if image is not None and modules is not None:
         return _given(image, modules)
     if image is not None or modules is not None:
         raise SpecError("--kernel and --modules go together; one is missing", origin=_COMMAND_LINE)
-    return cached_kernel() or _downloaded()
+    return cached_kernel(flavour) or _downloaded(flavour)
 
 
-def cached_kernel() -> Kernel | None:
-    """The newest cloud kernel in the cache, or None."""
-    trees = (cache.root() / "packages").glob("linux-image-*-cloud-amd64/[!.]*/tree")
-    kernels = [kernel for tree in trees for kernel in _kernels_in(tree)]
+def cached_kernel(flavour: str = CLOUD) -> Kernel | None:
+    """The newest kernel of a flavour in the cache, or None."""
+    trees = (cache.root() / "packages").glob(f"linux-image-*-{flavour}/[!.]*/tree")
+    # what ends with "amd64" may be of another flavour, such as "cloud-amd64"
+    kernels = [
+        kernel
+        for tree in trees
+        for kernel in _kernels_in(tree)
+        if not kernel.version.removesuffix(f"-{flavour}")[-1].isalpha()
+    ]
     newest = max(kernels, key=lambda kernel: _order(kernel.version), default=None)
     if newest is not None:
         cache.existing(next(folder for folder in newest.image.parents if folder.name == "tree").parent)
@@ -50,22 +59,22 @@ def image_version(image: Path) -> str | None:
     return words[0].decode("ascii", "replace") if words else None
 
 
-def _downloaded() -> Kernel:
+def _downloaded(flavour: str) -> Kernel:
     packages.require_apt(_OTHERWISE)
-    tree = packages.unpack([_current_package()], otherwise=_OTHERWISE)
+    tree = packages.unpack([_current_package(f"linux-image-{flavour}")], otherwise=_OTHERWISE)
     kernels = _kernels_in(tree)
     if len(kernels) != 1:
         raise HostError(f"the kernel package holds {len(kernels)} kernels, expected one: {tree}", hint=_OTHERWISE)
     return kernels[0]
 
 
-def _current_package() -> str:
+def _current_package(meta: str) -> str:
     """The package that holds the kernel: the one that the meta package depends on."""
-    said = proc.run(["apt-cache", "depends", "--important", _PACKAGE], doing="asking apt for the kernel", ok=(0, 100))
+    said = proc.run(["apt-cache", "depends", "--important", meta], doing="asking apt for the kernel", ok=(0, 100))
     found = re.search(r"Depends: (linux-image-[a-z0-9.+-]+)", said.text)
     if found is None:
         raise HostError(
-            f"apt knows no package {_PACKAGE}, from which the appliance's kernel is taken",
+            f"apt knows no package {meta}, from which the appliance's kernel is taken",
             hint=f"run `apt-get update` as root; {_OTHERWISE}",
         )
     return found.group(1)

@@ -21,36 +21,37 @@ _APT = ("apt-get", "-q", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retrie
 _NO_NETWORK = ("Could not connect", "Could not resolve", "Temporary failure", "Connection failed", "Unable to connect")
 
 
-def unpack(packages: Sequence[str], *, otherwise: str = "") -> Path:
-    """The folder into which exactly these packages (not what they depend on) are unpacked.
+def unpack(packages: Sequence[str], *, dependencies: bool = False, otherwise: str = "") -> Path:
+    """The folder into which exactly these packages are unpacked.
 
     What was unpacked once is taken again without asking apt, so it needs neither network nor package lists; of several
     versions the newest made counts.
 
     :param packages: package names.
+    :param dependencies: whether what they depend on is unpacked with them, as far as it is not installed on this host.
     :param otherwise: what the user can do where packages cannot be had; becomes part of the error's hint.
     :raises HostError: no apt, unknown package, no network, no space.
     """
     names = sorted(set(packages))
-    found = cached(names)
+    found = cached(names, dependencies=dependencies)
     if found is not None:
         return found
     require_apt(otherwise)
-    offers = _offers(names, otherwise)
+    offers = _offers(_with_dependencies(names, otherwise) if dependencies else names, otherwise)
 
     def make(folder: Path) -> None:
         (folder / "packages").write_text("".join(f"{file} {digest}\n" for file, digest in offers))
-        _download(names, folder / "archives", otherwise)
+        _download([file.split("_")[0] for file, _ in offers], folder / "archives", otherwise)
         for archive in sorted((folder / "archives").glob("*.deb")):
             proc.run(["dpkg-deb", "-x", archive, folder / "tree"], doing=f"unpacking {archive.name}")
         shutil.rmtree(folder / "archives")
 
-    return cache.entry(_kind(names), cache.key_of(offers), make) / "tree"
+    return cache.entry(_kind(names, dependencies=dependencies), cache.key_of(offers), make) / "tree"
 
 
-def cached(packages: Sequence[str]) -> Path | None:
+def cached(packages: Sequence[str], *, dependencies: bool = False) -> Path | None:
     """The folder of packages that were unpacked before, or None."""
-    place = cache.root() / _kind(sorted(set(packages)))
+    place = cache.root() / _kind(sorted(set(packages)), dependencies=dependencies)
     made = [entry for entry in place.glob("[!.]*") if (entry / "tree").is_dir()]
     newest = max(made, key=lambda entry: entry.stat().st_mtime_ns, default=None)
     return newest / "tree" if newest is not None and cache.existing(newest) is not None else None
@@ -68,9 +69,22 @@ def require_apt(otherwise: str = "") -> None:
         )
 
 
-def _kind(names: Sequence[str]) -> str:
+def _kind(names: Sequence[str], *, dependencies: bool) -> str:
     assert all(_NAME.fullmatch(name) for name in names), f"package names expected: {names}"
-    return f"packages/{','.join(names)}"
+    return f"packages/{','.join(names)}{'+dependencies' if dependencies else ''}"
+
+
+def _with_dependencies(names: Sequence[str], otherwise: str) -> list[str]:
+    """The packages, and what apt would install with them on this host."""
+    # An archive folder without archives: apt leaves out what it has downloaded before.
+    archives = cache.root() / "archives"
+    (archives / "partial").mkdir(parents=True, exist_ok=True)
+    empty = f"Dir::Cache::archives={archives}"
+    ask = ["-o", empty, "-o", "Debug::NoLocking=1", "--no-install-recommends", "--yes", "--print-uris", "install"]
+    said = _apt_get([*ask, *names], cache.root(), otherwise)
+    found = {match["file"].split("_")[0] for match in _OFFER.finditer(said.text)}
+    # What is installed already, if broken, is not offered; it is asked for all the same.
+    return sorted({*found, *names})
 
 
 def _offers(names: Sequence[str], otherwise: str) -> list[tuple[str, str]]:

@@ -60,6 +60,11 @@ class RunDirectory:
         return self.path / "disk.raw"
 
     @property
+    def tree(self) -> Path:
+        """The disk on which the tree lies before the guest copies it, where the guest makes the root filesystem."""
+        return self.path / "tree.raw"
+
+    @property
     def variables(self) -> Path:
         """The variable store of this run."""
         return self.path / "efi-vars.fd"

@@ -144,10 +144,15 @@ RootSource = DirectorySource | TarSource | OciSource | DebianSource | MinimalSou
 
 @frozen(kw_only=True)
 class RootSpec:
-    """The root filesystem and where its tree comes from."""
+    """The root filesystem and where its tree comes from.
+
+    :param filesystem: one of :data:`vmharness.model.rootfs.ROOT_FILESYSTEMS`.
+    :param filesystem_options: more words for the program that makes it.
+    """
 
     source: RootSource
     filesystem: str = "ext4"
+    filesystem_options: tuple[str, ...] = ()
     label: str = "root"
     machine_id: MachineId = MachineId.EMPTY
 

@@ -51,7 +51,19 @@ class Fat:
     volume_id: int
 
 
-Filesystem = Ext4 | Fat
+@frozen(kw_only=True)
+class Xfs:
+    """How an xfs filesystem is made, in the guest. ``options`` are more words for mkfs.xfs."""
+
+    label: str
+    uuid: UUID
+    options: tuple[str, ...] = ()
+
+
+GuestMade = Xfs
+"""What is made in the guest, and filled from a disk on which the host has laid the tree."""
+
+Filesystem = Ext4 | Fat | GuestMade
 
 
 class Scheme(Enum):

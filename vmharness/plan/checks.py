@@ -9,10 +9,9 @@ from vmharness.model.bootloader import BOOTLOADERS, Argument
 from vmharness.model.image import AutoFirmware, Format, ImageSpec, PartitionTable
 from vmharness.model.sizes import GIB, MIB, format_size
 from vmharness.plan.nix import check_nix
+from vmharness.plan.root_checks import check_root
 
 _LEAST_MEMORY = 128 * MIB
-# The root filesystems, with the length of their labels.
-_LABEL_BYTES = {"ext4": 16}
 # What a disk can be called: a node in /dev, or a name that udev would make, such as /dev/disk/by-id/...
 _DEVICE = re.compile(r"/dev(/[A-Za-z0-9_.:+@-]+)+")
 # QEMU, block/vpc.c: VHD_MAX_SECTORS
@@ -25,6 +24,7 @@ def check(spec: ImageSpec) -> None:
     :raises SpecError: naming the key, and what is allowed.
     """
     _check_image(spec)
+    check_root(spec)
     check_nix(spec)
     _check_table(spec)
     _check_contents(spec)
@@ -53,20 +53,6 @@ def _check_image(spec: ImageSpec) -> None:
             raise SpecError(f"{name!r} cannot be a file name", origin=origin, key=f"image.{key}")
     if spec.hydra_build_products and '"' in spec.stem:
         raise SpecError("Hydra's list takes no name with a quotation mark", origin=origin, key="image.base-name")
-    if spec.root.filesystem not in _LABEL_BYTES:
-        raise SpecError(
-            f"{spec.root.filesystem!r} is not supported",
-            origin=origin,
-            key="root.filesystem",
-            allowed=" | ".join(_LABEL_BYTES),
-        )
-    if len(spec.root.label.encode()) > _LABEL_BYTES[spec.root.filesystem]:
-        what = f"an {spec.root.filesystem} label has at most {_LABEL_BYTES[spec.root.filesystem]} bytes"
-        raise SpecError(what, origin=origin, key="root.label")
-    if not spec.root.label.isprintable():
-        raise SpecError(
-            f"the label {spec.root.label!r} has characters that none can print", origin=origin, key="root.label"
-        )
     if spec.guest.memory < _LEAST_MEMORY or spec.guest.memory % MIB:
         raise SpecError(
             f"{format_size(spec.guest.memory)} of memory is not possible",

@@ -159,7 +159,7 @@ def _converter(folder: Path) -> Converter:
     converter.register_structure_hook(model.RootSource, lambda value, _: _source(converter, value))
     converter.register_structure_hook(model.Installer, _installer)
     converter.register_structure_hook(model.FirmwareChoice, lambda value, _: _firmware(converter, folder, value))
-    _register(converter, model.RootSpec, {})
+    _register(converter, model.RootSpec, {"filesystem_options": _texts})
     outer: tuple[type[Any], ...] = (
         _ImageTable, _EfiTable, model.Content, model.BootloaderSpec, model.DeterministicSpec, model.GivenIdentifiers,
         model.GuestSpec, model.HooksSpec, model.NixSpec,

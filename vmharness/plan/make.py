@@ -21,7 +21,7 @@ from vmharness.model.steps import Step
 from vmharness.plan.checks import check_disk
 from vmharness.plan.identity import Identifiers
 from vmharness.plan.layout import make_layout
-from vmharness.plan.sizing import RootSize, root_size, root_within
+from vmharness.plan.rootfs import kind_of, root_bytes, root_filesystem, scratch_filesystem
 from vmharness.plan.start import Bootable, Start, appliance_firmware, choose_start
 from vmharness.plan.steps import guest_steps
 
@@ -61,6 +61,8 @@ class Plan:
     :param accelerator: the accelerator and why.
     :param firmware: the firmware that the image is made for, or None where its partition table has no ESP.
     :param layout: the partition table, to the sector, with the filesystems.
+    :param scratch: the filesystem on a disk of its own on which the host lays the tree, where the root filesystem is
+        made in the guest.
     :param machine: the appliance's machine, without this run's disks and variable store: the same for every build that
         shares kernel, initramfs, firmware and memory. None where no machine is needed.
     :param start: how the machine comes up when it boots cold, and why.
@@ -73,6 +75,7 @@ class Plan:
     accelerator: AcceleratorVerdict
     firmware: Firmware | None
     layout: Layout
+    scratch: Ext4 | None
     machine: MachineSpec | None
     start: Start | None
     boot_deadline: float
@@ -99,10 +102,10 @@ def make(  # noqa: PLR0913 -- each is a fact of another kind
     measure = trees["root"].measure + contents.measure if contents else trees["root"].measure
     free = spec.additional_space if spec.size is None else 0
     installed = BOOTLOADERS[spec.bootloader.install.name].bytes_in_root
-    layout = make_layout(spec, identifiers, root_size(measure, free + installed).size)
-    root = root_within(measure, free + installed, layout.by_role("root").size)
+    layout = make_layout(spec, identifiers, root_bytes(spec, measure, free + installed))
     check_disk(spec, layout.size)
-    layout = layout.with_filesystem("root", _root(spec, root, identifiers))
+    root = root_filesystem(spec, layout.by_role("root").size, measure, free + installed, identifiers)
+    layout = layout.with_filesystem("root", root)
     machine = start = None
     steps: tuple[Step, ...] = ()
     if bootable is not None:
@@ -114,6 +117,7 @@ def make(  # noqa: PLR0913 -- each is a fact of another kind
         accelerator=accelerator,
         firmware=firmware,
         layout=layout,
+        scratch=scratch_filesystem(spec, measure, identifiers),
         machine=machine,
         start=start,
         boot_deadline=_BOOT_SECONDS * accelerator.accelerator.time_scale,
@@ -137,26 +141,21 @@ def _filling(spec: ImageSpec, role: str, tree: StagedTree, measure: TreeMeasure)
 
 
 def _population(spec: ImageSpec, huge_directories: int) -> Population:
-    if not huge_directories:
-        return Population(
-            way="mke2fs on the host", reason="no guest and no second copy; owners are set in the image's inodes"
+    way = "mke2fs on the host"
+    reason = "no guest and no second copy; owners are set in the image's inodes"
+    if huge_directories:
+        way += ", huge directories joined"
+        copied = (
+            "; the source was copied into the cache for that" if isinstance(spec.root.source, DirectorySource) else ""
         )
-    copied = "; the source was copied into the cache for that" if isinstance(spec.root.source, DirectorySource) else ""
-    return Population(
-        way="mke2fs on the host, huge directories joined",
-        reason=f"mke2fs's time grows with the square of a directory's entries: those of huge directories "
-        f"({huge_directories} here) are laid in chunks and joined in the image{copied}",
-    )
-
-
-def _root(spec: ImageSpec, root: RootSize, identifiers: Identifiers) -> Ext4:
-    return Ext4(
-        label=spec.root.label,
-        uuid=identifiers.root_uuid,
-        hash_seed=identifiers.hash_seed,
-        size=root.size,
-        inodes=root.inodes,
-    )
+        reason = (
+            f"mke2fs's time grows with the square of a directory's entries: those of huge directories "
+            f"({huge_directories} here) are laid in chunks and joined in the image{copied}"
+        )
+    if kind_of(spec).made_in_guest:
+        way += ", then tar in the guest"
+        reason += f"; only a kernel writes {spec.root.filesystem}"
+    return Population(way=way, reason=reason)
 
 
 def to_json(plan: Plan) -> str:

@@ -40,6 +40,7 @@ def _check_store_only(spec: ImageSpec) -> None:
         "nix.configuration": (spec.nix.configuration, "remove it"),
         "nix.channel": (spec.nix.channel, "remove it, or add its store path to nix.additional-paths"),
         "bootloader.install": (spec.bootloader.install.name != NO_BOOTLOADER, "set it to 'none'"),
+        "root.filesystem": (spec.root.filesystem != "ext4", "set it to 'ext4', which needs no machine"),
         "root.machine-id": (spec.root.machine_id is not MachineId.EMPTY, "remove it"),
         "image.partition-table": (spec.partition_table is not PartitionTable.NONE, "remove it, or set it to 'none'"),
         "efi.touch-variables": (spec.efi.touch_variables, "remove it, or set it to false"),

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from vmharness.model.bootloader import BOOTLOADERS, NO_BOOTLOADER, Argument
 from vmharness.model.hardware import Accelerator
 from vmharness.model.image import ImageSpec
-from vmharness.model.partitions import Fat, Filesystem, Layout, Partition
+from vmharness.model.partitions import Ext4, Fat, Filesystem, GuestMade, Layout, Partition
 from vmharness.model.steps import Step
 
 TARGET_DISK = "target"
 CONTENTS_DISK = "contents"
+TREE_DISK = "tree"
 
 _SHORT = 15.0
 _INSTALLER = 120.0
@@ -32,7 +33,11 @@ def guest_steps(spec: ImageSpec, layout: Layout, accelerator: Accelerator, *, co
         return Step(name=name, script=script, parameters=parameters, deadline=seconds * accelerator.time_scale)
 
     fats = [part for part in layout.partitions if isinstance(part.filesystem, Fat)]
+    root = layout.by_role("root").filesystem
     steps = [step("identify the target disk", "identify", _SHORT, _identify(spec, layout))]
+    if isinstance(root, GuestMade):
+        steps.append(step("make the root filesystem", "format-root", _COPY, _root(layout)))
+        steps.append(step("copy the tree", "copy-tree", _COPY, {**_root(layout), "TREE_SERIAL": TREE_DISK}))
     steps += [step(f"format {_FAT_NAMES[part.role]}", "format-fat", _SHORT, _format(part)) for part in fats]
     steps.append(step("mount the target", "mount-target", _COPY, _mount(spec, layout)))
     if contents:
@@ -45,6 +50,8 @@ def guest_steps(spec: ImageSpec, layout: Layout, accelerator: Accelerator, *, co
     seal = {**places, "MACHINE_ID": spec.root.machine_id.value}
     steps.append(step("remove what machines must not share", "seal", _SHORT, seal))
     steps.append(step("unmount the target", "unmount", _COPY, {}))
+    if isinstance(root, GuestMade):
+        steps.append(step("check the root filesystem", "check-root", _COPY, _root(layout)))
     return tuple(steps)
 
 
@@ -67,8 +74,23 @@ def _identify(spec: ImageSpec, layout: Layout) -> dict[str, str]:
         "SERIAL": TARGET_DISK,
         "PARTITIONS": " ".join(str(part.number) for part in layout.partitions if part.number),
         "ROOT_NUMBER": _number(root),
-        "ROOT_UUID": _uuid(root.filesystem),
+        "ROOT_UUID": _uuid(root.filesystem) if isinstance(root.filesystem, Ext4) else "",
         "ALIAS": spec.bootloader.device,
+    }
+
+
+def _root(layout: Layout) -> dict[str, str]:
+    """What the scripts need that make and fill the root filesystem in the guest."""
+    root = layout.by_role("root")
+    filesystem = root.filesystem
+    assert isinstance(filesystem, GuestMade)
+    return {
+        "SERIAL": TARGET_DISK,
+        "PARTITION": _number(root),
+        "FILESYSTEM": _type(filesystem),
+        "UUID": _uuid(filesystem),
+        "LABEL": filesystem.label,
+        "OPTIONS": shlex.join(filesystem.options),
     }
 
 
@@ -87,6 +109,7 @@ def _mount(spec: ImageSpec, layout: Layout) -> dict[str, str]:
     return {
         "SERIAL": TARGET_DISK,
         "ROOT_NUMBER": _number(layout.by_role("root")),
+        "ROOT_TYPE": _type(layout.by_role("root").filesystem),
         "BOOT_NUMBER": _number(layout.find("boot")),
         "ESP_NUMBER": _number(layout.find("esp")),
         "ESP_PATH": esp_mount_point(spec),
@@ -134,6 +157,12 @@ def _boot_path(spec: ImageSpec) -> str:
 def _number(part: Partition | None) -> str:
     """A partition's number for the scripts: empty for the whole disk, and where there is no such partition."""
     return str(part.number) if part is not None and part.number else ""
+
+
+def _type(filesystem: Filesystem | None) -> str:
+    """What ``mount`` calls it."""
+    assert filesystem is not None
+    return type(filesystem).__name__.lower()
 
 
 def _uuid(filesystem: Filesystem | None) -> str:

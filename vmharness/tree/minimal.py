@@ -55,10 +55,11 @@ _FOLDERS = (
 _LIBRARY_FOLDERS = ("usr/lib/x86_64-linux-gnu/systemd", "usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu")
 
 
-def stage(kernel: Kernel, *, systemd_boot: bool) -> StagedTree:
+def stage(kernel: Kernel, *, systemd_boot: bool, modules: tuple[str, ...] = ()) -> StagedTree:
     """The minimal tree, from the cache or made now.
 
     :param kernel: the kernel that it boots.
+    :param modules: what its kernel needs for its root filesystem besides the usual modules.
     :param systemd_boot: whether the tree has ``bootctl`` and systemd-boot to install (a dozen MB more).
     :raises HostError: a tool is missing, or systemd-boot cannot be had.
     """
@@ -71,13 +72,14 @@ def stage(kernel: Kernel, *, systemd_boot: bool) -> StagedTree:
         "scripts": [cache.digest_of(path) for path in sorted(scripts.iterdir())],
         "files": _FILES,
         "systemd-boot": str(boot_packages),
+        "modules": modules,
     }
     key = cache.key_of(facts)
-    place = cache.entry("minimal", key, lambda folder: _make(folder / "tree", kernel, scripts, boot_packages))
+    place = cache.entry("minimal", key, lambda folder: _make(folder / "tree", kernel, scripts, modules, boot_packages))
     return stage_directory(DirectorySource(path=place / "tree", owner=SourceOwner.ROOT), origin="the minimal tree")
 
 
-def _make(tree: Path, kernel: Kernel, scripts: Path, boot_packages: Path | None) -> None:
+def _make(tree: Path, kernel: Kernel, scripts: Path, modules: tuple[str, ...], boot_packages: Path | None) -> None:
     tree.mkdir(mode=0o755)
     for folder in _FOLDERS:
         (tree / folder).mkdir(parents=True)
@@ -91,7 +93,7 @@ def _make(tree: Path, kernel: Kernel, scripts: Path, boot_packages: Path | None)
     shutil.copy2(scripts / "rcS", tree / "etc/init.d/rcS")
     _busybox(tree)
     shutil.copy(kernel.image, tree / f"boot/vmlinuz-{kernel.version}")
-    _initrd(tree / f"boot/initrd.img-{kernel.version}", kernel, scripts)
+    _initrd(tree / f"boot/initrd.img-{kernel.version}", kernel, scripts, modules)
     if boot_packages is not None:
         _systemd_boot(tree, boot_packages)
 
@@ -106,7 +108,7 @@ def _busybox(tree: Path) -> None:
             place.symlink_to("/usr/bin/busybox")
 
 
-def _initrd(path: Path, kernel: Kernel, scripts: Path) -> None:
+def _initrd(path: Path, kernel: Kernel, scripts: Path, modules: tuple[str, ...]) -> None:
     programs = {"bin/busybox": proc.require("busybox"), "bin/blkid": proc.require("blkid")}
     with path.open("wb") as file:
         archive = CpioWriter(file)
@@ -119,7 +121,7 @@ def _initrd(path: Path, kernel: Kernel, scripts: Path) -> None:
         for library in libraries(programs.values()):
             archive.regular(str(library), library.read_bytes(), 0o755)
         listing = ""
-        for module in resolve_modules(kernel, _MODULES):
+        for module in resolve_modules(kernel, (*_MODULES, *modules)):
             name = f"lib/modules/{module.name.partition('.ko')[0]}.ko"
             archive.regular(name, module_bytes(module))
             listing += f"/{name}\n"

@@ -17,6 +17,7 @@ from vmharness.model.image import (
     TarSource,
 )
 from vmharness.model.results import StagedTree
+from vmharness.model.rootfs import ROOT_FILESYSTEMS
 from vmharness.tree import minimal
 from vmharness.tree.debian import stage_debian
 from vmharness.tree.directory import stage_directory
@@ -48,6 +49,7 @@ def stage(spec: ImageSpec, kernel: Kernel | None, say: Callable[[str], None]) ->
             return stage_nix(source, spec.nix, installs=installs, origin=origin)
         case MinimalSource():
             assert kernel is not None
-            return minimal.stage(kernel, systemd_boot=spec.bootloader.install.name == "systemd-boot")
+            modules = ROOT_FILESYSTEMS[spec.root.filesystem].modules
+            return minimal.stage(kernel, systemd_boot=spec.bootloader.install.name == "systemd-boot", modules=modules)
         case unknown:
             assert_never(unknown)
