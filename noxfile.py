@@ -30,14 +30,15 @@ def guest_scripts() -> list[str]:
 def tests(session: nox.Session) -> None:
     """Run the tests that start no guest; with arguments, pytest with these."""
     needs(session, "test")
-    session.run("pytest", *(session.posargs or ["tests/unit", "tests/fake"]))
+    session.run("pytest", *(session.posargs or ["--numprocesses=2", "--dist=worksteal", "tests/unit", "tests/fake"]))
 
 
 @nox.session
 def vm(session: nox.Session) -> None:
     """Run the tests that boot real guests (slow)."""
     needs(session, "test")
-    session.run("pytest", *(session.posargs or ["tests/vm"]))
+    # two guests at a time, whatever the host has: each wants a processor and up to 1 GiB of memory
+    session.run("pytest", *(session.posargs or ["--numprocesses=2", "--dist=loadfile", "tests/vm"]))
 
 
 @nox.session

@@ -342,14 +342,14 @@ def test_output_without_line_ends(bench: Callable[..., Bench], tmp_path: Path) -
     """20 MB without a newline cost time by their length only, and a panic behind them is still found."""
     lines: list[int] = []
     one = bench(on_line=lambda line: lines.append(len(line)))
-    started = time.monotonic()
+    started = time.process_time()  # what others make of the machine is not meant
     for _ in range(20):
         one.guest.sendall(b"." * MIB)
     one.guest.sendall(b"Kernel panic - not syncing: buried\n")
     outcome = one.expect("never", within=30)
     assert isinstance(outcome, Panicked)
     assert outcome.line == "Kernel panic - not syncing: buried"
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
     assert max(lines) <= 4096
     assert len(outcome.last_words) < 200_000
 

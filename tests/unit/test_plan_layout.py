@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from vmharness.errors import ApiMisuse, SpecError
@@ -96,7 +96,9 @@ def test_every_layout_is_sound(table: PartitionTable, boot: int, root: int, spar
     """Partitions are aligned, sorted, apart from each other, inside the usable sectors, and root has what it needs."""
     spec = evolve(SPEC, partition_table=table, boot_size=boot)
     if spare is not None:
-        spec = evolve(spec, size=make_layout(spec, IDENTIFIERS, root).size + spare)
+        size = make_layout(spec, IDENTIFIERS, root).size + spare
+        assume(size <= 2 * TIB or make_layout(spec, IDENTIFIERS, root).scheme is Scheme.GPT)
+        spec = evolve(spec, size=size)
     layout = make_layout(spec, IDENTIFIERS, root)
     gpt = layout.scheme is Scheme.GPT
     last_usable = layout.size // SECTOR - (34 if gpt else 1)

@@ -206,7 +206,7 @@ def _require_size(  # noqa: PLR0913 -- a disk is these numbers
         )
     if table.scheme is Scheme.MBR and size > _MBR_LIMIT:
         raise SpecError(
-            f"{format_size(size)} is more than an MBR can describe",
+            f"{size:,} bytes are more than an MBR can describe",
             origin=str(spec.origin),
             key="image.partition-table",
             allowed='at most 2 TiB, or a table with a GPT such as "legacy+gpt"',
