@@ -125,12 +125,12 @@ def walk(root: Path) -> Iterator[Found | list[bytes]]:
             path = todo.pop()
             parts = path.split(b"/") if path else []
             try:
-                names = sorted(map(os.fsencode, os.listdir(folders.get(parts).descriptor)))  # noqa: PTH208 -- by descriptor
+                folder = folders.get(parts)  # open until another one is asked for
+                names = sorted(map(os.fsencode, os.listdir(folder.descriptor)))  # noqa: PTH208 -- by descriptor
             except OSError as error:
                 raise OSError(error.errno, error.strerror, os.fsdecode(path)) from error
             yield names
             for name in names:
-                folder = folders.get(parts)
                 status = os.lstat(name, dir_fd=folder.descriptor)
                 if stat.S_ISDIR(status.st_mode):
                     todo.append(folder.child(name))
