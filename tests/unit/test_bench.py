@@ -6,6 +6,7 @@ import os
 import resource
 import tarfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -20,7 +21,7 @@ from bench.context import Context, Skip
 from bench.figures import AtMost, Figure, Of, Result, Verdict, cells, compared, table, to_data
 from bench.measure import Sample, Stopwatch, interleave, timed
 from bench.picture import draw
-from bench.population import measure_large
+from bench.population import measure_many_bytes, measure_many_entries
 from bench.trees import make_archive, make_tree
 from vmharness.model.hardware import Accelerator
 
@@ -222,10 +223,13 @@ def context(tmp_path: Path, **changes: bool) -> Context:
     return Context(rounds=1, scratch=tmp_path, accelerator=Accelerator.TCG, say=lambda _line: None, **chosen)
 
 
-def test_large_trees_are_only_made_when_asked_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("measure", [measure_many_bytes, measure_many_entries])
+def test_large_trees_are_only_made_when_asked_for(
+    measure: Callable[[Context], tuple[Figure, ...]], tmp_path: Path
+) -> None:
     """Without the option nothing is written, and the reason names the option."""
     with pytest.raises(Skip, match="--large"):
-        measure_large(context(tmp_path))
+        measure(context(tmp_path))
     assert not list(tmp_path.iterdir())
 
 
