@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.builds import PHASE
 
-_TITLES = {"minimal": "the minimal image", "debian": "the Debian example, from its cached tree"}
+_TITLES = {"minimal": "The minimal image", "debian": "The Debian example, from its cached tree"}
 _WIDTH, _LINE, _MARGIN = 900, 22, 12
 _LABELS, _BARS = 330, 480  # pixels across
 _PAGE = Template("""\

@@ -209,7 +209,7 @@ def test_picture_has_a_bar_for_each_phase() -> None:
     texts = [text.text for text in page.iter(f"{name}text")]
     assert {"mount & <graft>", "make", "verify", "4.00"} <= set(texts)
     assert "not a build" not in texts
-    assert "the Debian example, from its cached tree: 6.0 s" in texts
+    assert "The Debian example, from its cached tree: 6.0 s" in texts
 
 
 def test_picture_of_nothing_is_a_picture() -> None:
