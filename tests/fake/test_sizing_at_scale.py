@@ -1,4 +1,4 @@
-"""The trees that nixpkgs' make-disk-image has no room for, in their full size, in the disk that is reckoned for them."""
+"""The trees that make-disk-image has no room for, in their full size, in the disk that is reckoned for them."""
 
 from __future__ import annotations
 
