@@ -54,6 +54,15 @@ def test_each_kind_of_table_is_written_as_planned(tmp_path: Path, table: Partiti
     assert layout.scheme is not Scheme.GPT or partitioning.check_table(disk) == ()
 
 
+def test_a_missing_attribute_is_noticed(tmp_path: Path) -> None:
+    """The mark of the partition that a BIOS boots from, in a GPT, is compared, too."""
+    spec = evolve(finished_disk.SPEC, partition_table=PartitionTable.LEGACY_GPT)
+    layout = make_layout(spec, finished_disk.IDENTIFIERS, 8 * MIB)
+    disk = partitioned(tmp_path / "disk.raw", layout)
+    edit(disk, "--attributes=2:clear:2")
+    assert partitioning.compare(layout, disk) == ("partition 2 (root): attrs is None instead of LegacyBIOSBootable",)
+
+
 @pytest.mark.parametrize(
     ("option", "finding"),
     [

@@ -64,6 +64,13 @@ def test_an_mbr_has_a_signature_and_one_active_partition(table: str) -> None:
     assert layout.partuuid(layout.partitions[-1]) == f"{IDENTIFIERS.disk_signature:08x}-0{len(layout.partitions)}"
 
 
+@pytest.mark.parametrize("table", list(PartitionTable))
+def test_of_a_gpt_only_that_for_a_bios_marks_a_partition(table: PartitionTable) -> None:
+    """Syslinux' boot code finds its partition by the attribute; a table that UEFI boots from has no use for it."""
+    marked = [part.role for part in make_layout(of(table.value), IDENTIFIERS, MIB).partitions if part.active]
+    assert marked == {"legacy": ["root"], "legacy+boot": ["boot"], "legacy+gpt": ["root"]}.get(table.value, [])
+
+
 def test_a_bare_filesystem_has_no_partuuid() -> None:
     """Without a table there is no identifier and no ``PARTUUID``, and a fixed size is used to the last block."""
     layout = make_layout(of("none", size=700 * MIB + 512), IDENTIFIERS, MIB)

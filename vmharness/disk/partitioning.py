@@ -19,6 +19,8 @@ from vmharness.model.partitions import SECTOR, Layout, Partition, Scheme
 # The table takes 33 sectors at each end, and the protective MBR one more at the beginning (UEFI 2.10, section 5.3).
 _FIRST_USABLE = 34
 _ENTRIES = 128
+# sfdisk's word for bit 2 of a partition's attributes (UEFI 2.10, table 5-8).
+_BIOS_BOOTABLE = "LegacyBIOSBootable"
 _CLEAN = re.compile(
     r"\s*No problems found\. \d+ free sectors \([^)]*\) available in \d+\s+segments?, [^.]*\.?[^.]*\.\s*"
 )
@@ -83,7 +85,8 @@ def _line(part: Partition) -> str:
     place = f"{part.number} : start={part.start}, size={part.sectors}"
     if part.guid is None:
         return f"{place}, type={part.type:x}{', bootable' if part.active else ''}"
-    return f'{place}, type={part.type}, uuid={part.guid}, name="{part.name}"'
+    attributes = f', attrs="{_BIOS_BOOTABLE}"' if part.active else ""
+    return f'{place}, type={part.type}, uuid={part.guid}, name="{part.name}"{attributes}'
 
 
 def _differences(layout: Layout, table: dict[str, Any]) -> Iterator[str]:
@@ -107,7 +110,13 @@ def _entry(part: Partition) -> dict[str, Any]:
     entry = {"start": part.start, "size": part.sectors}
     if part.guid is None:
         return {**entry, "type": f"{part.type:x}", "bootable": True if part.active else None}
-    return {**entry, "type": str(part.type), "uuid": str(part.guid), "name": part.name, "attrs": None}
+    return {
+        **entry,
+        "type": str(part.type),
+        "uuid": str(part.guid),
+        "name": part.name,
+        "attrs": _BIOS_BOOTABLE if part.active else None,
+    }
 
 
 def _fields(what: str, wanted: dict[str, Any], found: dict[str, Any]) -> Iterator[str]:

@@ -86,7 +86,8 @@ class Partition:
     :param guid: its own identifier, in a GPT.
     :param start: first sector.
     :param sectors: length.
-    :param active: whether an MBR marks it as the one to boot from.
+    :param active: whether the table marks it as the one that a BIOS boots from: the active flag of an MBR, the
+        attribute "legacy BIOS bootable" of a GPT.
     :param filesystem: what is made in it, if anything.
     """
 

@@ -35,7 +35,7 @@ BACKUP_TABLE = 33 * SECTOR
 # As make-disk-image has it; the room before it takes the BIOS boot partition.
 ESP_START = 8 * MIB
 # The kernels are on the extended boot loader partition, behind it: this one holds a loader.
-_SMALL_ESP = 92 * MIB
+SMALL_ESP = 92 * MIB
 _FAT32_RESERVED = 32
 _FAT32_TABLE = -(-(FAT32_CLUSTERS + 2) * 4 // SECTOR)
 # With clusters of one sector, the smallest that there are; two copies of the allocation table.
@@ -90,8 +90,8 @@ def make_layout(spec: ImageSpec, identifiers: Identifiers, root_bytes: int | Non
         guid=identifiers.root_guid if table.scheme is Scheme.GPT else None,
         start=start // SECTOR,
         sectors=(end - start) // SECTOR,
-        # Some BIOSes boot from no disk without an active partition.
-        active=mbr and not before,
+        # Some BIOSes boot from no disk without an active partition; Syslinux' boot code looks for it, in a GPT, too.
+        active=spec.partition_table in {PartitionTable.LEGACY, PartitionTable.LEGACY_GPT},
     )
     return Layout(scheme=table.scheme, identifier=table.identifier, size=size, partitions=(*before, root))
 
@@ -118,7 +118,7 @@ def _before_root(spec: ImageSpec, identifiers: Identifiers) -> tuple[Partition, 
         case PartitionTable.EFI:
             return (_esp(1, identifiers, spec.boot_size),)
         case PartitionTable.EFIXBOOTLDR:
-            esp = _esp(1, identifiers, _SMALL_ESP)
+            esp = _esp(1, identifiers, SMALL_ESP)
             return (esp, _xbootldr(spec, identifiers, esp.start + esp.sectors))
         case PartitionTable.HYBRID:
             return (_bios_boot(identifiers), _esp(2, identifiers, spec.boot_size))
