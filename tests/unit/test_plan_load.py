@@ -160,6 +160,8 @@ def test_root_sources(table: str, value: object) -> None:
     [
         ('"grub"', Installer(name="grub")),
         ('"none"', Installer(name="none")),
+        ('"refind"', Installer(name="refind")),
+        ('{ efi-binary = "/boot/a.efi" }', Installer(name="efi-binary", arguments=("/boot/a.efi",))),
         ('{ command = ["install", "a b"] }', Installer(name="command", arguments=("install", "a b"))),
     ],
 )
@@ -236,6 +238,9 @@ def test_wrong_identifiers_are_refused(line: str, what: str) -> None:
         ("none", '[efi]\nfirmware = "f.json"', "efi.firmware", "has no EFI system partition"),
         ("legacy+gpt", '[bootloader]\ninstall = "systemd-boot"', "bootloader.install", "systemd-boot cannot boot from"),
         ("none", '[bootloader]\ninstall = "grub"', "bootloader.install", "grub cannot boot from"),
+        ("efi", '[bootloader]\ninstall = "extlinux"', "bootloader.install", "extlinux cannot boot from"),
+        ("legacy", '[bootloader]\ninstall = "refind"', "bootloader.install", "refind cannot boot from"),
+        ("none", '[bootloader]\ninstall = { efi-binary = "/a" }', "bootloader.install", "efi-binary cannot boot from"),
     ],
 )
 def test_tables_that_do_not_go_with_the_rest(table: str, more: str, key: str, what: str) -> None:
@@ -252,7 +257,7 @@ def test_a_descriptor() -> None:
     assert spec.efi.firmware == DescriptorFirmware(path=Path("/definitions/f.json"))
 
 
-INSTALLERS = 'systemd-boot | grub | nixos | { command = ["..."] } | none'
+INSTALLERS = 'systemd-boot | grub | { efi-binary = "/path" } | refind | extlinux | nixos | { command = ["..."] } | none'
 SIZES = "512M, 4GiB, or a number of bytes"
 KINDS = "directory | tar | oci | debian | minimal | nix"
 COMMAND = '"gzip --keep $1" or ["./finish", "--fast"]'

@@ -22,6 +22,7 @@ boot-size = "160M"
 [root]
 source = {{ debian = "bookworm", include = [
     "linux-image-cloud-amd64", "systemd-boot", "grub-pc-bin", "grub-efi-amd64-bin", "grub2-common",
+    "refind", "extlinux", "syslinux-common", "efibootmgr",
 ] }}
 
 [[contents]]
@@ -30,8 +31,11 @@ target = "/sbin/init"
 mode = "0755"
 
 [bootloader]
-install = "{install}"
+install = {install}
 kernel-parameters = ["console=ttyS0", "quiet"]
+
+[efi]
+touch-variables = {touch}
 """
 
 # The words with which the target's init says what it sees; nobody else can: they are made when it runs.
@@ -54,23 +58,44 @@ class Row:
     table: str
     install: str
     firmwares: tuple[str, ...]
+    argument: str = ""
+    touch: bool = True
 
     @property
     def name(self) -> str:
         """A name that is also a file's."""
         return f"{self.table.replace('+', '-')}-{self.install}"
 
+    @property
+    def definition(self) -> str:
+        """Its image definition."""
+        install = f'{{ {self.install} = "{self.argument}" }}' if self.argument else f'"{self.install}"'
+        touch = "efi" in self.firmwares and self.touch
+        return DEFINITION.format(name=self.name, table=self.table, install=install, touch=str(touch).lower())
 
+
+KERNEL = "/vmlinuz"  # with its initrd, as a link to the target's newest
+# Those of the table "hybrid" boot with a blank variable store, where their loaders allow it.
 MATRIX = [
+    Row(table="none", install="extlinux", firmwares=("bios",)),
     Row(table="legacy", install="grub", firmwares=("bios",)),
+    Row(table="legacy", install="extlinux", firmwares=("bios",)),
     Row(table="legacy+boot", install="grub", firmwares=("bios",)),
+    Row(table="legacy+boot", install="extlinux", firmwares=("bios",)),
     Row(table="legacy+gpt", install="grub", firmwares=("bios",)),
+    Row(table="legacy+gpt", install="extlinux", firmwares=("bios",)),
     Row(table="efi", install="grub", firmwares=("efi",)),
     Row(table="efi", install="systemd-boot", firmwares=("efi",)),
+    Row(table="efi", install="refind", firmwares=("efi",)),
+    Row(table="efi", install="efi-binary", argument=KERNEL, firmwares=("efi",)),
     Row(table="efixbootldr", install="grub", firmwares=("efi",)),
     Row(table="efixbootldr", install="systemd-boot", firmwares=("efi",)),
-    Row(table="hybrid", install="grub", firmwares=("bios", "efi")),
-    Row(table="hybrid", install="systemd-boot", firmwares=("efi",)),
+    Row(table="efixbootldr", install="refind", firmwares=("efi",)),
+    Row(table="efixbootldr", install="efi-binary", argument=KERNEL, firmwares=("efi",)),
+    Row(table="hybrid", install="grub", firmwares=("bios", "efi"), touch=False),
+    Row(table="hybrid", install="systemd-boot", firmwares=("efi",), touch=False),
+    Row(table="hybrid", install="refind", firmwares=("efi",), touch=False),
+    Row(table="hybrid", install="efi-binary", argument=KERNEL, firmwares=("efi",)),
 ]
 
 
@@ -79,7 +104,7 @@ def test_it_boots(row: Row, place: Workplace) -> None:
     """The built image boots to the target's init under every firmware that its table is for, from one file."""
     init = place.folder / "init"
     init.write_text(INIT)
-    output = place.build(DEFINITION.format(name=row.name, table=row.table, install=row.install), output="out")
+    output = place.build(row.definition, output="out")
     for firmware in row.firmwares:
         _boots(place, output, firmware)
 

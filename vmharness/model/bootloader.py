@@ -67,6 +67,24 @@ _ENTRIES = (
         bytes_in_root=24 * MIB,
     ),
     Bootloader(
+        name="efi-binary",
+        step="install the EFI binary",
+        tables=(*_UEFI, PartitionTable.HYBRID),
+        makes_boot_entry=True,
+        argument=Argument.PATH,
+    ),
+    Bootloader(
+        name="refind",
+        step="install rEFInd",
+        tables=(*_UEFI, PartitionTable.HYBRID),
+        makes_boot_entry=True,
+    ),
+    Bootloader(
+        name="extlinux",
+        step="install extlinux",
+        tables=(PartitionTable.NONE, *_BIOS),
+    ),
+    Bootloader(
         name=NIXOS,
         step="install the system's bootloader",
         tables=(*_BIOS, *_UEFI, PartitionTable.HYBRID),

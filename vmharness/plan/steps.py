@@ -129,6 +129,7 @@ def _install(spec: ImageSpec, layout: Layout) -> dict[str, str]:
         "ALIAS": spec.bootloader.device,
         "FIRMWARES": " ".join([*(["bios"] if table.boots_bios else []), *(["efi"] if table.has_esp else [])]),
         "ESP_PATH": esp_mount_point(spec),
+        "ESP_NUMBER": _number(layout.find("esp")),
         "BOOT_PATH": _boot_path(spec),
         "ROOT_ARGUMENT": f"root=PARTUUID={partuuid}" if partuuid else f"root=UUID={_uuid(root.filesystem)}",
         "KERNEL_PARAMETERS": " ".join([*writable, *kernel_parameters]),
