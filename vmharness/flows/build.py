@@ -21,7 +21,7 @@ from vmharness.host.appliance import Appliance
 from vmharness.host.guest_tools import guest_tools
 from vmharness.host.probe import BUILD_TOOLS, probe
 from vmharness.model import manifest
-from vmharness.model.bootloader import BOOTLOADERS
+from vmharness.model.bootloader import BOOTLOADERS, Argument
 from vmharness.model.facts import HostFacts
 from vmharness.model.hardware import DirectKernel, Disk
 from vmharness.model.image import DebianSource, ImageSpec, NixSource
@@ -30,11 +30,13 @@ from vmharness.model.sizes import MIB
 from vmharness.model.variables import SECRETS
 from vmharness.plan import identity
 from vmharness.plan import make as planning
+from vmharness.plan.boot_room import check_boot_room
 from vmharness.plan.firmware import select
 from vmharness.plan.load import load
 from vmharness.plan.rootfs import kind_of
 from vmharness.plan.start import Bootable, appliance_firmware
 from vmharness.plan.steps import CONTENTS_DISK, TARGET_DISK, TREE_DISK
+from vmharness.tree.boot_files import boot_files
 from vmharness.tree.contents import stage_contents
 from vmharness.tree.stage import stage
 
@@ -135,6 +137,9 @@ def prepare(spec: ImageSpec, options: Options, run: Run) -> Prepared:
     with run.part("stage the tree"):
         tree = stage(spec, guest.kernel if guest else None, run.say)
         contents = stage_contents(spec.contents, tree, run.directory.path / "contents.tar", origin=str(spec.origin))
+    install = spec.bootloader.install
+    also = install.arguments if BOOTLOADERS[install.name].argument is Argument.PATH else ()
+    check_boot_room(spec, boot_files(tree, contents, also=also))
     seed = (spec.deterministic.seed or spec.name) if spec.deterministic.enabled else secrets.token_hex(16)
     plan = planning.make(
         spec,

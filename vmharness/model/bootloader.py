@@ -37,6 +37,9 @@ class Bootloader:
     :param makes_boot_entry: whether its installer makes an entry in the firmware's boot menu.
     :param argument: what the definition must say besides.
     :param bytes_in_root: what its installer writes into the root filesystem, generously.
+    :param copies_kernels: whether its installer copies kernels and initrds to the partition that it boots from.
+    :param bytes_in_boot: what its installer writes into ``/boot`` where that is a partition of its own.
+    :param bytes_on_esp: what its installer writes to the EFI system partition besides kernels.
     """
 
     name: str
@@ -46,6 +49,9 @@ class Bootloader:
     makes_boot_entry: bool = False
     argument: Argument = Argument.NOTHING
     bytes_in_root: int = MIB
+    copies_kernels: bool = False
+    bytes_in_boot: int = 0
+    bytes_on_esp: int = 0
 
 
 NO_BOOTLOADER = "none"
@@ -58,6 +64,8 @@ _ENTRIES = (
         tables=(*_UEFI, PartitionTable.HYBRID),
         esp_path="/efi",
         makes_boot_entry=True,
+        copies_kernels=True,
+        bytes_on_esp=MIB,
     ),
     Bootloader(
         name="grub",
@@ -65,6 +73,8 @@ _ENTRIES = (
         tables=(*_BIOS, *_UEFI, PartitionTable.HYBRID),
         makes_boot_entry=True,
         bytes_in_root=24 * MIB,
+        bytes_in_boot=12 * MIB,
+        bytes_on_esp=MIB,
     ),
     Bootloader(
         name="efi-binary",
@@ -78,11 +88,13 @@ _ENTRIES = (
         step="install rEFInd",
         tables=(*_UEFI, PartitionTable.HYBRID),
         makes_boot_entry=True,
+        bytes_on_esp=4 * MIB,
     ),
     Bootloader(
         name="extlinux",
         step="install extlinux",
         tables=(PartitionTable.NONE, *_BIOS),
+        bytes_in_boot=MIB,
     ),
     Bootloader(
         name=NIXOS,
