@@ -251,6 +251,18 @@ def test_tables_that_do_not_go_with_the_rest(table: str, more: str, key: str, wh
     assert "image.partition-table = " in caught.value.allowed
 
 
+@pytest.mark.parametrize(
+    ("install", "table", "better"), [("extlinux", "legacy", "legacy+boot"), ("refind", "efi", "efixbootldr")]
+)
+def test_kernels_that_the_bootloader_cannot_read_are_refused(install: str, table: str, better: str) -> None:
+    """From a filesystem that a loader is not known to read it boots with a boot partition only."""
+    more = f'filesystem = "xfs"\n[bootloader]\ninstall = "{install}"'
+    with pytest.raises(SpecError, match=f"{install} is not known to load kernels from xfs") as caught:
+        loaded(f"{with_table(table)}{more}")
+    assert caught.value.allowed == f"ext4, or image.partition-table = {better}"
+    loaded(f"{with_table(better)}{more}")
+
+
 def test_a_descriptor() -> None:
     """A firmware that is one path is a descriptor."""
     spec = loaded(f'{BASE}[efi]\nfirmware = "f.json"')

@@ -36,6 +36,8 @@ class Bootloader:
     :param esp_path: where its target has the EFI system partition.
     :param makes_boot_entry: whether its installer makes an entry in the firmware's boot menu.
     :param argument: what the definition must say besides.
+    :param reads: root filesystems from which it is known to load kernels; empty where it needs to read none, or reads
+        all that can be made.
     :param bytes_in_root: what its installer writes into the root filesystem, generously.
     :param copies_kernels: whether its installer copies kernels and initrds to the partition that it boots from.
     :param bytes_in_boot: what its installer writes into ``/boot`` where that is a partition of its own.
@@ -48,6 +50,7 @@ class Bootloader:
     esp_path: str = "/boot/efi"
     makes_boot_entry: bool = False
     argument: Argument = Argument.NOTHING
+    reads: tuple[str, ...] = ()
     bytes_in_root: int = MIB
     copies_kernels: bool = False
     bytes_in_boot: int = 0
@@ -88,12 +91,14 @@ _ENTRIES = (
         step="install rEFInd",
         tables=(*_UEFI, PartitionTable.HYBRID),
         makes_boot_entry=True,
+        reads=("ext4",),
         bytes_on_esp=4 * MIB,
     ),
     Bootloader(
         name="extlinux",
         step="install extlinux",
         tables=(PartitionTable.NONE, *_BIOS),
+        reads=("ext4",),
         bytes_in_boot=MIB,
     ),
     Bootloader(

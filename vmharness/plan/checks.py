@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from vmharness.errors import SpecError
-from vmharness.model.bootloader import BOOTLOADERS, Argument
+from vmharness.model.bootloader import BOOTLOADERS, Argument, Bootloader
 from vmharness.model.image import AutoFirmware, Format, ImageSpec, PartitionTable
 from vmharness.model.sizes import GIB, MIB, format_size
 from vmharness.plan.nix import check_nix
@@ -121,5 +121,19 @@ def _check_bootloader(spec: ImageSpec) -> None:
             allowed="a path below /dev, such as /dev/sda or /dev/disk/by-id/NAME",
         )
     install = spec.bootloader.install
+    _check_reading(spec, BOOTLOADERS[install.name])
     if BOOTLOADERS[install.name].argument is Argument.COMMAND and not install.arguments:
         raise SpecError("the command is empty", origin=origin, key="bootloader.install.command")
+
+
+def _check_reading(spec: ImageSpec, bootloader: Bootloader) -> None:
+    """Whether the bootloader can load kernels from where they are: on the root filesystem, unless that is moved."""
+    if not bootloader.reads or spec.root.filesystem in bootloader.reads or spec.partition_table.has_boot:
+        return
+    with_boot = [table.value for table in bootloader.tables if table.has_boot]
+    raise SpecError(
+        f"{bootloader.name} is not known to load kernels from {spec.root.filesystem}",
+        origin=str(spec.origin),
+        key="root.filesystem",
+        allowed=f"{' | '.join(bootloader.reads)}, or image.partition-table = {' | '.join(with_boot)}",
+    )
