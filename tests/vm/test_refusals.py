@@ -5,6 +5,9 @@ from __future__ import annotations
 import trees
 from running import Workplace
 
+from vmharness.host.kernel import appliance_kernel
+from vmharness.tree import minimal
+
 
 def test_disk_that_is_too_small(place: Workplace) -> None:
     """A fixed size that cannot hold the tree: how much is needed, before the guest is started."""
@@ -13,6 +16,20 @@ def test_disk_that_is_too_small(place: Workplace) -> None:
     assert done.status == 2
     assert "image.size" in done.error()
     assert "needed" in done.error()
+    assert "boot the appliance" not in done.stdout
+    assert place.run_directories() == []
+
+
+def test_kernels_that_do_not_fit(place: Workplace) -> None:
+    """A grafted initrd that the EFI system partition cannot take: how large it would have to be, before any guest."""
+    with (place.folder / "initrd").open("wb") as file:
+        file.truncate(300 << 20)
+    (kernel,) = minimal.stage(appliance_kernel(None, None), systemd_boot=True).directory.glob("boot/vmlinuz-*")
+    target = f"/boot/initrd.img-{kernel.name.removeprefix('vmlinuz-')}"
+    contents = f'\n[[contents]]\nsource = "initrd"\ntarget = "{target}"\n'
+    done = place.fail(trees.MINIMAL + trees.SYSTEMD_BOOT + contents)
+    assert done.status == 2
+    assert "image.boot-size: the EFI system partition with 48 MiB is too small" in done.error()
     assert "boot the appliance" not in done.stdout
     assert place.run_directories() == []
 
