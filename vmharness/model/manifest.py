@@ -16,7 +16,7 @@ from vmharness.model.partitions import Filesystem, Layout
 from vmharness.model.variables import VariableRecord
 
 MANIFEST_NAME = "manifest.json"
-SCHEMA = 2
+SCHEMA = 3
 
 
 @frozen(kw_only=True)
@@ -147,6 +147,15 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook(Path, lambda value, _type: Path(value))
     # last: it takes the hooks that its members' fields need
     configure_tagged_union(Filesystem, converter, tag_name="kind", tag_generator=lambda kind: kind.__name__.lower())
+    # a union with None is another type to cattrs, which would guess its members by their fields
+    converter.register_structure_hook(
+        Filesystem | None,
+        lambda value, _type: None if value is None else converter.structure(value, Filesystem),  # type: ignore[arg-type]
+    )
+    converter.register_unstructure_hook(
+        Filesystem | None,
+        lambda value: None if value is None else converter.unstructure(value, unstructure_as=Filesystem),
+    )
     return converter
 
 
