@@ -22,7 +22,7 @@ from vmharness.tree.directory import stage_directory
 
 MARKER = "vmharness minimal: up"
 
-_FORMAT = 1
+_FORMAT = 2
 _MODULES = (
     "virtio_pci", "virtio_blk", "nvme", "ext4", "vfat", "nls_cp437", "nls_ascii", "efivarfs",
     "virtio_rng",
@@ -93,6 +93,8 @@ def _make(tree: Path, kernel: Kernel, scripts: Path, modules: tuple[str, ...], b
     shutil.copy2(scripts / "rcS", tree / "etc/init.d/rcS")
     _busybox(tree)
     shutil.copy(kernel.image, tree / f"boot/vmlinuz-{kernel.version}")
+    for name in ("vmlinuz", "initrd.img"):  # as Debian has them: names that do not change with the version
+        (tree / name).symlink_to(f"boot/{name}-{kernel.version}")
     _initrd(tree / f"boot/initrd.img-{kernel.version}", kernel, scripts, modules)
     if boot_packages is not None:
         _systemd_boot(tree, boot_packages)
