@@ -12,7 +12,7 @@ from attrs import evolve
 from bench.context import CHECKOUT, Context, Skip
 from bench.figures import AtMost, Figure, Of, compared
 from bench.measure import Sample, interleave, timed
-from vmharness.flows.build import read_definition
+from vmharness.flows.definition import read_definition
 from vmharness.host import kernel, proc
 from vmharness.model import manifest
 from vmharness.model.image import DebianSource

@@ -9,7 +9,7 @@ from vmharness.model.bootloader import BOOTLOADERS
 from vmharness.model.image import BootloaderSpec, ImageSpec, Installer, MinimalSource, PartitionTable, RootSpec
 from vmharness.model.sizes import MIB
 from vmharness.plan.boot_room import check_boot_room, enough
-from vmharness.plan.layout import FAT32_MINIMUM
+from vmharness.plan.fat import FAT32_MINIMUM
 
 KERNEL = {"/boot/vmlinuz-1": 40 * MIB, "/boot/initrd.img-1": 60 * MIB}
 OTHER = {"/usr/lib/modules/2/vmlinuz": 30 * MIB, "/boot/initramfs-2.img": 50 * MIB}

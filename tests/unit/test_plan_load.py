@@ -288,7 +288,7 @@ MODE = 'octal digits in quotes, such as "0644"'
             f"{BASE}[imag]",
             "imag",
             "unknown key 'imag'; did you mean 'image'?",
-            "image, root, contents, bootloader, efi",
+            "image, root, partition, contents, bootloader, efi",
         ),
         (
             BASE.replace("name", "nam"),

@@ -121,7 +121,7 @@ def test_an_answer_waits_for_no_library_that_it_does_not_need(tmp_path: Path) ->
 def test_missing_programs_name_a_listed_package(checkout: Path) -> None:
     """The package that an error tells people to install is one that ``./dev`` installs, so the two lists agree."""
     named = {package for package in proc._PACKAGES.values() if not package.startswith("the Python package")}
-    on_every_debian = {"apt", "dpkg", "gzip"}
+    on_every_debian = {"apt", "dpkg", "gzip", "util-linux"}
     assert named <= set(listed_packages(checkout)) | on_every_debian
 
 

@@ -37,6 +37,11 @@ _ACCEL = click.option(
 )
 _COLD = click.option("--cold", is_flag=True, help="Boot the appliance instead of resuming its saved state.")
 _REBUILD = click.option("--rebuild", is_flag=True, help="Build although the same image is there already.")
+_ROOT = click.option(
+    "--root",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="What paths in a folder of repart definitions are relative to; by default the folder itself.",
+)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Write JSON for programs.")
 _VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Stream the guest's console.")
 
@@ -73,6 +78,7 @@ def _kernel_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @_kernel_options
 @_COLD
 @_REBUILD
+@_ROOT
 @_JSON
 @_VERBOSE
 def build(  # noqa: PLR0913, PLR0917 -- one parameter an option
@@ -85,10 +91,13 @@ def build(  # noqa: PLR0913, PLR0917 -- one parameter an option
     modules: Path | None,
     cold: bool,
     rebuild: bool,
+    root: Path | None,
     as_json: bool,
     verbose: bool,
 ) -> None:
     """Build the image of each DEFINITION and its variable store.
+
+    A definition is a TOML file, or a folder of systemd-repart's definition files (repart.d/*.conf).
 
     The outputs appear whole or not at all. Of several definitions each fills a folder of its own in the output folder;
     one that fails does not stop the others. With --json, each event is one JSON object on a line.
@@ -97,10 +106,11 @@ def build(  # noqa: PLR0913, PLR0917 -- one parameter an option
     Example:
       vmharness build examples/debian-uefi.toml -o out/debian
       vmharness build examples/*.toml -o out -j 2
+      vmharness build repart.d --root tree -o out/image
     """
     from vmharness.flows.build import Options, build  # noqa: PLC0415
 
-    options = Options(accel=accel, kernel=kernel, modules=modules, resume=not cold, rebuild=rebuild)
+    options = Options(accel=accel, kernel=kernel, modules=modules, resume=not cold, rebuild=rebuild, root=root)
     with _errors_reported(as_json=as_json):
         if len(definitions) > 1 or executor is not None:
             from vmharness.cli import many  # noqa: PLC0415
@@ -116,7 +126,8 @@ def build(  # noqa: PLR0913, PLR0917 -- one parameter an option
 @click.argument("definition", type=click.Path(path_type=Path))
 @_ACCEL
 @_kernel_options
-def plan(definition: Path, accel: str, kernel: Path | None, modules: Path | None) -> None:
+@_ROOT
+def plan(definition: Path, accel: str, kernel: Path | None, modules: Path | None, root: Path | None) -> None:
     """Print what a build of DEFINITION would do, as JSON.
 
     Nothing is made but the staged tree in the cache, whose size decides the layout.
@@ -128,7 +139,7 @@ def plan(definition: Path, accel: str, kernel: Path | None, modules: Path | None
     from vmharness.flows.build import Options, plan  # noqa: PLC0415
 
     with _errors_reported(as_json=False):
-        click.echo(plan(definition, Options(accel=accel, kernel=kernel, modules=modules)), nl=False)
+        click.echo(plan(definition, Options(accel=accel, kernel=kernel, modules=modules, root=root)), nl=False)
 
 
 @cli.command()

@@ -19,8 +19,8 @@ from vmharness.model.partitions import SECTOR, Layout, Partition, Scheme
 # The table takes 33 sectors at each end, and the protective MBR one more at the beginning (UEFI 2.10, section 5.3).
 _FIRST_USABLE = 34
 _ENTRIES = 128
-# sfdisk's word for bit 2 of a partition's attributes (UEFI 2.10, table 5-8).
-_BIOS_BOOTABLE = "LegacyBIOSBootable"
+_LEGACY_BIOS_BOOTABLE = 1 << 2  # UEFI 2.10, table 5-8
+_ATTRIBUTES = {0: "RequiredPartition", 1: "NoBlockIOProtocol", 2: "LegacyBIOSBootable"}
 _CLEAN = re.compile(
     r"\s*No problems found\. \d+ free sectors \([^)]*\) available in \d+\s+segments?, [^.]*\.?[^.]*\.\s*"
 )
@@ -85,7 +85,8 @@ def _line(part: Partition) -> str:
     place = f"{part.number} : start={part.start}, size={part.sectors}"
     if part.guid is None:
         return f"{place}, type={part.type:x}{', bootable' if part.active else ''}"
-    attributes = f', attrs="{_BIOS_BOOTABLE}"' if part.active else ""
+    words = _attributes(part)
+    attributes = f', attrs="{words}"' if words else ""
     return f'{place}, type={part.type}, uuid={part.guid}, name="{part.name}"{attributes}'
 
 
@@ -110,13 +111,16 @@ def _entry(part: Partition) -> dict[str, Any]:
     entry = {"start": part.start, "size": part.sectors}
     if part.guid is None:
         return {**entry, "type": f"{part.type:x}", "bootable": True if part.active else None}
-    return {
-        **entry,
-        "type": str(part.type),
-        "uuid": str(part.guid),
-        "name": part.name,
-        "attrs": _BIOS_BOOTABLE if part.active else None,
-    }
+    attributes = _attributes(part) or None
+    return {**entry, "type": str(part.type), "uuid": str(part.guid), "name": part.name, "attrs": attributes}
+
+
+def _attributes(part: Partition) -> str:
+    """Attribute bits in sfdisk's words: the common ones have names, those of a type have numbers (sfdisk(8))."""
+    bits = part.attributes | (_LEGACY_BIOS_BOOTABLE if part.active else 0)
+    words = [word for bit, word in _ATTRIBUTES.items() if bits >> bit & 1]
+    own = [str(bit) for bit in range(48, 64) if bits >> bit & 1]
+    return " ".join([*words, *([f"GUID:{','.join(own)}"] if own else [])])
 
 
 def _fields(what: str, wanted: dict[str, Any], found: dict[str, Any]) -> Iterator[str]:

@@ -11,9 +11,11 @@ from uuid import UUID
 from attrs import frozen
 
 from vmharness.disk import efivars, esp, filesystems, partitioning, superblocks
+from vmharness.disk.blocks import check_blocks
+from vmharness.disk.swap import check_swap
 from vmharness.errors import HostError, VerificationFailed
 from vmharness.model import devicepath
-from vmharness.model.partitions import Ext4, Fat, GuestMade, Layout, Partition, Scheme, Xfs
+from vmharness.model.partitions import Blocks, Ext4, Fat, GuestMade, Layout, Partition, Scheme, Swap, Xfs
 from vmharness.model.variables import SECRETS, LoadOption, VariableStore
 
 # systemd-boot's seed of random numbers: a machine must make its own.
@@ -66,6 +68,10 @@ def _check_filesystem(disk: Path, part: Partition, scratch: Path) -> Iterator[st
             yield from _check_fat(disk, part, part.filesystem, scratch)
         case Xfs():
             yield from _check_guest_made(disk, part, part.filesystem)
+        case Swap():
+            yield from check_swap(disk, part, part.filesystem)
+        case Blocks():
+            yield from check_blocks(disk, part, part.filesystem)
         case None:
             pass
 
@@ -88,25 +94,25 @@ def _check_ext4(disk: Path, part: Partition, planned: Ext4) -> Iterator[str]:
     with disk.open("rb") as file:
         block = os.pread(file.fileno(), _SUPERBLOCK.size, part.offset + _SUPERBLOCK_OFFSET)
     if len(block) < _SUPERBLOCK.size:
-        yield "the disk ends before the root filesystem's superblock"
+        yield f"the disk ends before the {part.role} filesystem's superblock"
         return
     low, log_size, magic, uuid, label, hash_seed, high = _SUPERBLOCK.unpack(block)
     if magic != _EXT4_MAGIC:
-        yield "the root partition holds no ext4 filesystem"
+        yield f"the {part.role} partition holds no ext4 filesystem"
         return
     size = (low + (high << 32)) << (10 + log_size)
     found = (UUID(bytes=uuid), UUID(bytes=hash_seed), label.rstrip(b"\0").decode("utf-8", "replace"), size)
     wanted = (planned.uuid, planned.hash_seed, planned.label, planned.size)
     for what, there, meant in zip(("UUID", "hash seed", "label", "size"), found, wanted, strict=True):
         if there != meant:
-            yield f"the root filesystem's {what} is {there} instead of {meant}"
+            yield f"the {part.role} filesystem's {what} is {there} instead of {meant}"
     if size > part.size:
-        yield f"the root filesystem has {size} bytes in a partition of {part.size}"
-    yield from (f"root filesystem: {finding}" for finding in filesystems.check_ext4(disk, part.offset))
+        yield f"the {part.role} filesystem has {size} bytes in a partition of {part.size}"
+    yield from (f"{part.role} filesystem: {finding}" for finding in filesystems.check_ext4(disk, part.offset))
 
 
 def _check_fat(disk: Path, part: Partition, planned: Fat, scratch: Path) -> Iterator[str]:
-    what = f"the {_FAT_NAMES[part.role]}"
+    what = f"the {_FAT_NAMES.get(part.role, f'{part.role} partition')}"
     try:
         header = esp.read_header(disk, part.offset)
     except ValueError as error:

@@ -11,9 +11,12 @@ from attrs import evolve, frozen
 
 from vmharness.disk import efivars, image, partitioning, verify
 from vmharness.disk.filesystems import make_ext4
-from vmharness.errors import BuildFailed, GuestError, QemuDied, SpecError, VerificationFailed
+from vmharness.disk.making import make_filesystem
+from vmharness.errors import BuildFailed, GuestError, QemuDied, VerificationFailed
 from vmharness.events import Emit, nobody
 from vmharness.flows import hooks, uptodate
+from vmharness.flows.definition import read_definition
+from vmharness.flows.filling import stage_partitions, tools_for
 from vmharness.flows.outputs import Prepared, deliver
 from vmharness.flows.run import Run, recorded
 from vmharness.host import appliance, kernel, publish, vmlinux
@@ -23,16 +26,16 @@ from vmharness.host.probe import BUILD_TOOLS, probe
 from vmharness.model import manifest
 from vmharness.model.bootloader import BOOTLOADERS, Argument
 from vmharness.model.facts import HostFacts
+from vmharness.model.firmware import Firmware
 from vmharness.model.hardware import DirectKernel, Disk
 from vmharness.model.image import DebianSource, ImageSpec, NixSource
-from vmharness.model.partitions import Ext4
+from vmharness.model.partitions import Blocks, GuestMade, Swap
 from vmharness.model.sizes import MIB
 from vmharness.model.variables import SECRETS
 from vmharness.plan import identity
 from vmharness.plan import make as planning
 from vmharness.plan.boot_room import check_boot_room
 from vmharness.plan.firmware import select
-from vmharness.plan.load import load
 from vmharness.plan.rootfs import kind_of
 from vmharness.plan.start import Bootable, appliance_firmware
 from vmharness.plan.steps import CONTENTS_DISK, TARGET_DISK, TREE_DISK
@@ -52,6 +55,7 @@ class Options:
     :param modules: its ``lib/modules/VERSION``.
     :param resume: whether the appliance may be resumed from a saved state; otherwise it boots cold.
     :param rebuild: whether to build although the same image is there already.
+    :param root: what the paths in a folder of systemd-repart's definition files are relative to, if not to the folder.
     """
 
     accel: str = "auto"
@@ -59,12 +63,13 @@ class Options:
     modules: Path | None = None
     resume: bool = True
     rebuild: bool = False
+    root: Path | None = None
 
 
 def build(definition: Path, output: Path, options: Options | None = None, emit: Emit = nobody) -> manifest.Manifest:
     """Build the image of ``definition`` and publish it as the folder ``output``.
 
-    :param definition: TOML file.
+    :param definition: TOML file, or folder of systemd-repart's definition files.
     :param output: folder that is made, or replaced if an earlier build made it.
     :param emit: takes the run's events.
     :returns: what was built; it lies in ``output`` as ``manifest.json``, too.
@@ -75,7 +80,7 @@ def build(definition: Path, output: Path, options: Options | None = None, emit: 
     """
     options = options or Options()
     publish.require_publishable(output)
-    spec = read_definition(definition)
+    spec = read_definition(definition, options.root)
     with recorded("build", spec.name, emit) as run:
         prepared = prepare(spec, options, run)
         inputs = uptodate.inputs_of(prepared)
@@ -103,44 +108,33 @@ def plan(definition: Path, options: Options | None = None, emit: Emit = nobody) 
 
     :raises: as :func:`build`.
     """
-    spec = read_definition(definition)
+    options = options or Options()
+    spec = read_definition(definition, options.root)
     with recorded("plan", spec.name, emit) as run:
-        return planning.to_json(prepare(spec, options or Options(), run).plan)
-
-
-def read_definition(definition: Path) -> ImageSpec:
-    """The definition in a file.
-
-    :raises SpecError: it cannot be read, or is wrong.
-    """
-    try:
-        text = definition.read_text(encoding="utf-8")
-    except OSError as error:
-        raise SpecError(f"cannot read the image definition: {error.strerror}", origin=str(definition)) from error
-    except UnicodeDecodeError as error:
-        raise SpecError("the image definition is not UTF-8 text", origin=str(definition)) from error
-    return load(text, definition)
+        return planning.to_json(prepare(spec, options, run).plan)
 
 
 def prepare(spec: ImageSpec, options: Options, run: Run) -> Prepared:
     """Look at the host, stage the tree, decide everything. Touches nothing but the cache and the run directory."""
     hooks.require(spec)
     with run.part("look at the host"):
-        tools = (*BUILD_TOOLS, *_SOURCE_TOOLS.get(type(spec.root.source), ()))
+        tools = (*BUILD_TOOLS, *_source_tools(spec))
         # without a machine there is nothing to try the host's accelerator for
         accel = options.accel if spec.needs_machine else "tcg"
         facts = probe(accel=accel, firmware=spec.efi.firmware, tools=tools)
         firmware = None
-        if spec.partition_table.has_esp:
+        if spec.has_esp:
             firmware = select(spec.efi.firmware, facts.descriptors, origin=str(spec.origin))
+    seed = (spec.deterministic.seed or spec.name) if spec.deterministic.enabled else secrets.token_hex(16)
+    if spec.partitions:
+        return _prepare_declared(spec, options, facts, firmware, seed, run)
     guest = _appliance(spec, options, facts, run) if spec.needs_machine else None
     with run.part("stage the tree"):
-        tree = stage(spec, guest.kernel if guest else None, run.say)
+        tree = stage(spec.root.source, spec, guest.kernel if guest else None, run.say)
         contents = stage_contents(spec.contents, tree, run.directory.path / "contents.tar", origin=str(spec.origin))
     install = spec.bootloader.install
     also = install.arguments if BOOTLOADERS[install.name].argument is Argument.PATH else ()
     check_boot_room(spec, boot_files(tree, contents, also=also))
-    seed = (spec.deterministic.seed or spec.name) if spec.deterministic.enabled else secrets.token_hex(16)
     plan = planning.make(
         spec,
         trees={"root": tree},
@@ -160,6 +154,34 @@ def prepare(spec: ImageSpec, options: Options, run: Run) -> Prepared:
         appliance=guest,
         resume=options.resume,
     )
+
+
+def _prepare_declared(  # noqa: PLR0913, PLR0917 -- what prepare has found out
+    spec: ImageSpec, options: Options, facts: HostFacts, firmware: Firmware | None, seed: str, run: Run
+) -> Prepared:
+    """The rest of the preparation of an image with declared partitions."""
+    with run.part("stage the partitions"):
+        held = stage_partitions(spec, options.kernel, options.modules, run.say)
+    plan = planning.make_declared(spec, held=held, seed=seed, accelerator=facts.accelerator, firmware=firmware)
+    for role in held.keys() - {part.role for part in plan.layout.partitions}:
+        run.note(f"the partition '{role}' is left out: there is no room for it")
+    run.directory.plan.write_text(planning.to_json(plan))
+    filled = {filling.role for filling in plan.fillings}
+    return Prepared(
+        plan=plan,
+        seed=seed,
+        facts=facts,
+        trees={role: what.tree for role, what in held.items() if what.tree is not None and role in filled},
+        contents=None,
+        appliance=None,
+        resume=options.resume,
+    )
+
+
+def _source_tools(spec: ImageSpec) -> set[str]:
+    """The programs that sources and partitions need besides those of every build."""
+    sources = [spec.root.source, *(part.source for part in spec.partitions)]
+    return {tool for source in sources for tool in _SOURCE_TOOLS.get(type(source), ())} | tools_for(spec)
 
 
 def _appliance(spec: ImageSpec, options: Options, facts: HostFacts, run: Run) -> Appliance:
@@ -183,22 +205,20 @@ def create(prepared: Prepared, run: Run) -> None:
     plan, disk = prepared.plan, run.directory.disk
     copies = 1 if plan.scratch is None else 2
     data = copies * sum(filling.measure.data_blocks for filling in plan.fillings) * 4096
+    data += sum(part.filesystem.size for part in plan.layout.partitions if isinstance(part.filesystem, Blocks))
     needed = data + plan.spec.boot_size + 64 * MIB
     image.require_space(run.directory.path, needed)
     with run.part("make the disk and its partition table"):
         image.create(disk, plan.layout.size)
         partitioning.write_table(disk, plan.layout)
     for part in plan.layout.partitions:
-        if part.role not in prepared.trees:
-            continue
-        if plan.scratch is not None and not isinstance(part.filesystem, Ext4):
+        if plan.scratch is not None and isinstance(part.filesystem, GuestMade):
             with run.part("lay the tree on a disk of its own"):
                 image.create(run.directory.tree, plan.scratch.size)
                 make_ext4(run.directory.tree, 0, plan.scratch, prepared.trees[part.role])
-            continue
-        with run.part(f"make the {part.role} filesystem"):
-            assert isinstance(part.filesystem, Ext4)
-            make_ext4(disk, part.offset, part.filesystem, prepared.trees[part.role])
+        elif part.role in prepared.trees or isinstance(part.filesystem, Swap | Blocks):
+            with run.part(f"make the {part.role} filesystem"):
+                make_filesystem(disk, part, prepared.trees.get(part.role))
     if plan.firmware is not None:
         shutil.copyfile(plan.firmware.template, run.directory.variables)
 

@@ -13,7 +13,7 @@ from vmharness.errors import SpecError, VerificationFailed
 from vmharness.host import cache
 from vmharness.model import manifest
 from vmharness.model.manifest import MANIFEST_NAME, Manifest, OutputFile
-from vmharness.model.partitions import Ext4, Fat, Filesystem, Layout, Partition, Scheme, Xfs
+from vmharness.model.partitions import Blocks, Ext4, Fat, Filesystem, Layout, Partition, Scheme, Swap, Xfs
 from vmharness.model.sizes import format_size
 from vmharness.model.variables import VariableRecord, decode
 
@@ -142,6 +142,10 @@ def _filesystem(filesystem: Filesystem) -> str:
         case Fat():
             volume = f"{filesystem.volume_id:08X}"
             return f"FAT32 '{filesystem.label}' {volume[:4]}-{volume[4:]}"
+        case Swap():
+            return f"swap '{filesystem.label}' {filesystem.uuid}"
+        case Blocks():
+            return f"{format_size(filesystem.size)} of {filesystem.source}"
 
 
 def _variable_line(record: VariableRecord) -> str:

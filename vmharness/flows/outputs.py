@@ -12,7 +12,7 @@ from attrs import frozen
 from vmharness import __version__
 from vmharness.disk import efivars, image
 from vmharness.events import Published
-from vmharness.flows import hooks
+from vmharness.flows import definition, hooks
 from vmharness.flows.run import Run
 from vmharness.host import cache, publish
 from vmharness.host.appliance import Appliance
@@ -108,7 +108,7 @@ def _manifest(
         vmharness=__version__,
         name=spec.name,
         inputs=inputs,
-        definition=_source_file(spec.origin),
+        definition=manifest.SourceFile(path=spec.origin, sha256=definition.digest(spec.origin)),
         seed=prepared.seed,
         format=spec.format,
         files=files,

@@ -36,6 +36,7 @@ _PACKAGES = {
     "fsck.vfat": "dosfstools",
     "mdir": "mtools",
     "mcopy": "mtools",
+    "mmd": "mtools",
     "sgdisk": "gdisk",
     "sfdisk": "fdisk",
     "mmdebstrap": "mmdebstrap",
@@ -50,6 +51,7 @@ _PACKAGES = {
     "apt-get": "apt",
     "newuidmap": "uidmap",
     "nix-store": "nix-bin",
+    "mkswap": "util-linux",
 }
 
 

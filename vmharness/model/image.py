@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from attrs import field, frozen
 
 from vmharness.model.sizes import GIB, MIB
+
+if TYPE_CHECKING:  # a declared partition is made of what is defined here
+    from vmharness.model.declared import DeclaredPartition
 
 
 class Format(Enum):
@@ -32,7 +36,7 @@ class PartitionTable(Enum):
     ``NONE``: the disk is the root filesystem. ``LEGACY``: an MBR with the root partition. ``LEGACY_BOOT``: an MBR with
     a boot partition before it. ``LEGACY_GPT``: a GPT with room for GRUB's BIOS part. ``EFI``: a GPT with an EFI system
     partition. ``EFIXBOOTLDR``: the same, with the kernels on an extended boot loader partition. ``HYBRID``: a GPT that
-    both BIOS and UEFI boot from.
+    both BIOS and UEFI boot from. ``DECLARED``: a GPT with the partitions that the definition declares one by one.
     """
 
     NONE = "none"
@@ -42,6 +46,7 @@ class PartitionTable(Enum):
     EFI = "efi"
     EFIXBOOTLDR = "efixbootldr"
     HYBRID = "hybrid"
+    DECLARED = "declared"
 
     @property
     def has_esp(self) -> bool:
@@ -143,6 +148,11 @@ RootSource = DirectorySource | TarSource | OciSource | DebianSource | MinimalSou
 
 
 @frozen(kw_only=True)
+class NoSource:
+    """No tree: the definition has no root partition of its own, but declared ones, each with its source."""
+
+
+@frozen(kw_only=True)
 class RootSpec:
     """The root filesystem and where its tree comes from.
 
@@ -150,7 +160,7 @@ class RootSpec:
     :param filesystem_options: more words for the program that makes it.
     """
 
-    source: RootSource
+    source: RootSource | NoSource
     filesystem: str = "ext4"
     filesystem_options: tuple[str, ...] = ()
     label: str = "root"
@@ -305,6 +315,7 @@ class ImageSpec:
     :param base_name: stem of the image's file name, or None for ``name``.
     :param hydra_build_products: whether the output lists itself for Hydra.
     :param size: bytes of the whole disk, or None for ``auto``.
+    :param partitions: the declared ones, where the partition table is of that kind.
     :param additional_space: free bytes that an ``auto`` root filesystem has at least.
     :param boot_size: bytes of the partition that holds the kernels: the extended boot loader partition where there is
         one, the boot partition of an MBR, or the EFI system partition.
@@ -312,7 +323,7 @@ class ImageSpec:
 
     origin: Path
     name: str
-    root: RootSpec
+    root: RootSpec = field(factory=lambda: RootSpec(source=NoSource()))
     base_name: str | None = None
     hydra_build_products: bool = False
     format: Format = Format.QCOW2
@@ -328,11 +339,17 @@ class ImageSpec:
     guest: GuestSpec = field(factory=GuestSpec)
     hooks: HooksSpec = field(factory=HooksSpec)
     nix: NixSpec = field(factory=NixSpec)
+    partitions: tuple[DeclaredPartition, ...] = ()
 
     @property
     def needs_machine(self) -> bool:
-        """Whether anything is to be done in a guest; the Nix store alone is made on the host."""
-        return not self.nix.store_only
+        """Whether anything is done in a guest; declared partitions and the Nix store alone are made on the host."""
+        return not self.nix.store_only and self.partition_table is not PartitionTable.DECLARED
+
+    @property
+    def has_esp(self) -> bool:
+        """Whether there is an EFI system partition."""
+        return self.partition_table.has_esp or any(part.designator == "esp" for part in self.partitions)
 
     @property
     def stem(self) -> str:

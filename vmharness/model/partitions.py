@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from pathlib import Path
 from uuid import UUID
 
 from attrs import evolve, frozen
@@ -63,7 +64,25 @@ class Xfs:
 GuestMade = Xfs
 """What is made in the guest, and filled from a disk on which the host has laid the tree."""
 
-Filesystem = Ext4 | Fat | GuestMade
+
+@frozen(kw_only=True)
+class Swap:
+    """How a swap area is made."""
+
+    label: str
+    uuid: UUID
+
+
+@frozen(kw_only=True)
+class Blocks:
+    """Bytes that a partition begins with, copied from elsewhere: how many, and their digest."""
+
+    source: Path
+    size: int
+    sha256: str
+
+
+Filesystem = Ext4 | Fat | Swap | Blocks | GuestMade
 
 
 class Scheme(Enum):
@@ -79,8 +98,8 @@ class Partition:
     """One partition of the table, or the whole of a disk without one.
 
     :param number: 1-based; 0 is the whole disk.
-    :param role: what it is for: ``esp``, ``boot`` (kernels, apart from the root filesystem), ``bios`` (GRUB's own
-        room on a GPT) or ``root``.
+    :param role: what it is for, and the name that no other partition of the disk has: ``esp``, ``boot`` (kernels, apart
+        from the root filesystem), ``bios`` (GRUB's own room on a GPT), ``root``; of a declared one, its type.
     :param name: partition label, for a GPT.
     :param type: its type: a GUID in a GPT, a byte in an MBR.
     :param guid: its own identifier, in a GPT.
@@ -88,6 +107,7 @@ class Partition:
     :param sectors: length.
     :param active: whether the table marks it as the one that a BIOS boots from: the active flag of an MBR, the
         attribute "legacy BIOS bootable" of a GPT.
+    :param attributes: the 64 attribute bits of its entry in a GPT.
     :param filesystem: what is made in it, if anything.
     """
 
@@ -99,6 +119,7 @@ class Partition:
     start: int
     sectors: int
     active: bool = False
+    attributes: int = 0
     filesystem: Filesystem | None = None
 
     @property

@@ -32,6 +32,14 @@ class TreeMeasure:
 
 
 @frozen(kw_only=True)
+class FatMeasure:
+    """What a tree costs on a FAT: the bytes of each file and of each directory's entries."""
+
+    files: tuple[int, ...]
+    directories: tuple[int, ...]
+
+
+@frozen(kw_only=True)
 class StagedTree:
     """A tree whose data lie in a directory of the host.
 

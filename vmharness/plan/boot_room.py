@@ -10,7 +10,8 @@ from vmharness.model.bootloader import BOOTLOADERS, Argument
 from vmharness.model.image import ImageSpec, PartitionTable
 from vmharness.model.partitions import SECTOR
 from vmharness.model.sizes import MIB, align_up, format_size
-from vmharness.plan.layout import FAT32_MINIMUM, SMALL_ESP
+from vmharness.plan.fat import FAT32_MINIMUM
+from vmharness.plan.layout import SMALL_ESP
 
 # As the guest script target_kernels (guest-scripts/lib.sh) finds them.
 _KERNEL = re.compile(r"/boot/vmlinuz-(?P<boot>[^/]+)|/usr/lib/modules/(?P<modules>[^/]+)/vmlinuz")

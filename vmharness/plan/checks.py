@@ -9,6 +9,7 @@ from vmharness.model.bootloader import BOOTLOADERS, Argument, Bootloader
 from vmharness.model.image import AutoFirmware, Format, ImageSpec, PartitionTable
 from vmharness.model.sizes import GIB, MIB, format_size
 from vmharness.plan.nix import check_nix
+from vmharness.plan.partition_checks import check_partitions
 from vmharness.plan.root_checks import check_root
 
 _LEAST_MEMORY = 128 * MIB
@@ -26,6 +27,9 @@ def check(spec: ImageSpec) -> None:
     _check_image(spec)
     check_root(spec)
     check_nix(spec)
+    if spec.partition_table is PartitionTable.DECLARED:
+        check_partitions(spec)
+        return
     _check_table(spec)
     _check_contents(spec)
     _check_bootloader(spec)

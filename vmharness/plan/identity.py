@@ -53,7 +53,7 @@ def derive(seed: str, given: GivenIdentifiers | None = None) -> Identifiers:
     given = given or GivenIdentifiers()
 
     def identifier(label: str) -> UUID:
-        return uuid5(NAMESPACE, f"{label}:{seed}")
+        return named(seed, label)
 
     def number(label: str, chosen: int | None) -> int:
         # zero means "none" in an MBR and to some readers of a FAT
@@ -73,6 +73,11 @@ def derive(seed: str, given: GivenIdentifiers | None = None) -> Identifiers:
     )
 
 
+def named(seed: str, label: str) -> UUID:
+    """The identifier with that label: ``root-partition``, ``home-filesystem``, ..."""
+    return uuid5(NAMESPACE, f"{label}:{seed}")
+
+
 def image_file(seed: str) -> UUID:
     """The identifier of the image file itself, which VDI and VHD have."""
-    return uuid5(NAMESPACE, f"image-file:{seed}")
+    return named(seed, "image-file")

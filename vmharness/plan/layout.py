@@ -28,6 +28,7 @@ from vmharness.model.partitions import (
     Scheme,
 )
 from vmharness.model.sizes import MIB, TIB, align_up, format_size
+from vmharness.plan.fat import FAT32_MINIMUM
 from vmharness.plan.identity import Identifiers
 
 # UEFI 2.10, section 5.3.2: the backup header and 128 entries of 128 bytes lie in the last 33 sectors.
@@ -36,10 +37,6 @@ BACKUP_TABLE = 33 * SECTOR
 ESP_START = 8 * MIB
 # The kernels are on the extended boot loader partition, behind it: this one holds a loader.
 SMALL_ESP = 92 * MIB
-_FAT32_RESERVED = 32
-_FAT32_TABLE = -(-(FAT32_CLUSTERS + 2) * 4 // SECTOR)
-# With clusters of one sector, the smallest that there are; two copies of the allocation table.
-FAT32_MINIMUM = (_FAT32_RESERVED + 2 * _FAT32_TABLE + FAT32_CLUSTERS) * SECTOR
 # An MBR counts sectors with 32 bits.
 _MBR_LIMIT = 2 * TIB
 _BLOCK = 4096
@@ -109,7 +106,7 @@ def _table(kind: PartitionTable, identifiers: Identifiers) -> _Table:
 def _before_root(spec: ImageSpec, identifiers: Identifiers) -> tuple[Partition, ...]:
     """What each kind of table has before the root partition."""
     match spec.partition_table:
-        case PartitionTable.NONE | PartitionTable.LEGACY:
+        case PartitionTable.NONE | PartitionTable.LEGACY | PartitionTable.DECLARED:
             return ()
         case PartitionTable.LEGACY_BOOT:
             return (_mbr_boot(spec, identifiers),)

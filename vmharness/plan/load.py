@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,26 +16,20 @@ from cattrs.errors import AttributeValidationNote, BaseValidationError, Forbidde
 from cattrs.gen import make_dict_structure_fn, override
 
 from vmharness.errors import SpecError
+from vmharness.model import declared
 from vmharness.model import image as model
 from vmharness.model.bootloader import BOOTLOADERS, Argument, Bootloader
 from vmharness.model.sizes import MIB, parse_size
 from vmharness.plan.checks import check
+from vmharness.plan.partition_checks import check_mixture
+from vmharness.plan.partition_values import HOOKS
+from vmharness.plan.problem import Problem, nearest
 
 _T = TypeVar("_T")
 
 
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _HEX32 = re.compile(r"[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{4}")
-
-
-class _Problem(ValueError):
-    """A value that is not allowed: the sentence, and what is allowed."""
-
-    def __init__(self, what: str, allowed: str = "", key: str = "") -> None:
-        super().__init__(what)
-        self.what = what
-        self.allowed = allowed
-        self.key = key
 
 
 @frozen(kw_only=True)
@@ -60,7 +53,8 @@ class _EfiTable:
 @frozen(kw_only=True)
 class _Document:
     image: _ImageTable
-    root: model.RootSpec
+    root: model.RootSpec = field(factory=lambda: model.RootSpec(source=model.NoSource()))
+    partition: tuple[declared.DeclaredPartition, ...] = ()
     contents: tuple[model.Content, ...] = ()
     bootloader: model.BootloaderSpec = field(factory=model.BootloaderSpec)
     efi: _EfiTable = field(factory=_EfiTable)
@@ -88,14 +82,21 @@ def load(text: str, origin: Path) -> model.ImageSpec:
         # A mistyped key is the better explanation of one that is missing.
         key, problem = min(_leaves(error, ""), key=lambda leaf: not isinstance(leaf[1], ForbiddenExtraKeysError))
         raise _spec_error(origin, key, problem) from error
+    if document.partition:
+        check_mixture(data, str(origin))
+    elif isinstance(document.root.source, model.NoSource):
+        raise SpecError(
+            "the key 'root' is missing", origin=str(origin), key="root", hint="or declare partitions: [[partition]]"
+        )
     document = _with_defaults(document, data)
+    table = document.image.partition_table
     spec = model.ImageSpec(
         origin=origin.absolute(),
         name=document.image.name,
         base_name=document.image.base_name,
         hydra_build_products=document.image.hydra_build_products,
         format=document.image.format,
-        partition_table=document.image.partition_table,
+        partition_table=table,
         size=document.image.size,
         additional_space=document.image.additional_space,
         boot_size=document.image.boot_size,
@@ -104,27 +105,28 @@ def load(text: str, origin: Path) -> model.ImageSpec:
         bootloader=document.bootloader,
         efi=model.EfiSpec(
             firmware=document.efi.firmware,
-            touch_variables=document.image.partition_table.has_esp
-            if document.efi.touch_variables is None
-            else document.efi.touch_variables,
+            touch_variables=table.has_esp if document.efi.touch_variables is None else document.efi.touch_variables,
         ),
         deterministic=document.deterministic,
         identifiers=document.identifiers,
         guest=document.guest,
         hooks=document.hooks,
         nix=document.nix,
+        partitions=tuple(part.completed() for part in document.partition),
     )
     check(spec)
     return spec
 
 
 def _with_defaults(document: _Document, data: Mapping[str, Any]) -> _Document:
-    """A Nix closure has the label that NixOS' own images have, and a store alone has no partitions."""
+    """What follows from the rest: a Nix closure's label is NixOS' own, a store alone has no partitions."""
     root, image, nix = document.root, document.image, document.nix
     if isinstance(root.source, model.NixSource) and "label" not in data["root"]:
         root = evolve(root, label="nix-store" if nix.store_only else "nixos")
     if nix.store_only and "partition-table" not in data["image"]:
         image = evolve(image, partition_table=model.PartitionTable.NONE)
+    if document.partition:
+        image = evolve(image, partition_table=model.PartitionTable.DECLARED)
     return evolve(document, root=root, image=image)
 
 
@@ -135,8 +137,9 @@ def _converter(folder: Path) -> Converter:
     converter.register_structure_hook_func(lambda kind: isinstance(kind, type) and issubclass(kind, Enum), _one_of)
     converter.register_structure_hook(Path, lambda value, _: _path(folder, value))
     converter.register_structure_hook(UUID, _guid)
-    numbers = {"disk_signature": _hex32, "esp_volume_id": _hex32, "boot_volume_id": _hex32}
+    numbers = dict.fromkeys(("disk_signature", "esp_volume_id", "boot_volume_id", "volume_id"), _hex32)
     sizes = {"size": _size_or_auto, "additional_space": _size, "boot_size": _size, "memory": _size}
+    sizes |= dict.fromkeys(("size_min", "size_max", "padding_min", "padding_max"), _size)
     special = {
         **sizes,
         **numbers,
@@ -159,20 +162,50 @@ def _converter(folder: Path) -> Converter:
     converter.register_structure_hook(model.RootSource, lambda value, _: _source(converter, value))
     converter.register_structure_hook(model.Installer, _installer)
     converter.register_structure_hook(model.FirmwareChoice, lambda value, _: _firmware(converter, folder, value))
-    _register(converter, model.RootSpec, {"filesystem_options": _texts})
+    root = {"source": lambda value, _: _source(converter, value), "filesystem_options": _texts}
+    _register(converter, model.RootSpec, root)
     outer: tuple[type[Any], ...] = (
         _ImageTable, _EfiTable, model.Content, model.BootloaderSpec, model.DeterministicSpec, model.GivenIdentifiers,
         model.GuestSpec, model.HooksSpec, model.NixSpec,
     )  # fmt: skip
     for kind in outer:
         _register(converter, kind, special)
-    _register(converter, _Document, {"contents": lambda value, _: _tables(converter, value)})
+    _register(converter, declared.DeclaredContent, special)
+    _register(
+        converter,
+        declared.DeclaredPartition,
+        _partition_hooks(converter, folder, sizes),
+        hidden=("copies", "declared_in"),
+    )
+    tables = {"contents": model.Content, "partition": declared.DeclaredPartition}
+    _register(converter, _Document, {key: _tables_of(converter, key, kind) for key, kind in tables.items()})
     return converter
 
 
-def _register(converter: Converter, kind: type[Any], special: Mapping[str, Any]) -> None:
-    overrides: dict[str, Any] = {}
+def _partition_hooks(converter: Converter, folder: Path, sizes: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **sizes,
+        **HOOKS,
+        "volume_id": _hex32,
+        "directories": _texts,
+        "store_paths": lambda value, kind: tuple(_path(folder, path) for path in _texts(value, kind)),
+        "contents": _tables_of(converter, "partition.contents", declared.DeclaredContent),
+        "source": lambda value, _: _source(converter, value),
+    }
+
+
+def _register(
+    converter: Converter, kind: type[Any], special: Mapping[str, Any], *, hidden: tuple[str, ...] = ()
+) -> None:
+    """Say how a table is read.
+
+    :param special: what reads the values of some attributes.
+    :param hidden: attributes that no definition gives.
+    """
+    overrides: dict[str, Any] = {name: override(omit=True) for name in hidden}
     for attribute in fields(kind):
+        if attribute.name in hidden:
+            continue
         name = _key(kind, attribute.name)
         hook = special.get(attribute.name)
         overrides[attribute.name] = override(rename=name) if hook is None else override(rename=name, struct_hook=hook)
@@ -180,7 +213,7 @@ def _register(converter: Converter, kind: type[Any], special: Mapping[str, Any])
 
     def checked(value: Any, target: type[Any]) -> Any:
         if not isinstance(value, dict):
-            raise _Problem(f"{value!r} is not a table")
+            raise Problem(f"{value!r} is not a table")
         return structure(value, target)
 
     converter.register_structure_hook(kind, checked)
@@ -196,14 +229,14 @@ def _key(kind: type[Any], attribute: str) -> str:
 def _exactly(value: Any, kind: type[_T]) -> _T:
     if type(value) is not kind:
         names = {str: "a text in quotes", bool: "true or false"}
-        raise _Problem(f"{value!r} has the wrong type", names[kind])
+        raise Problem(f"{value!r} has the wrong type", names[kind])
     return value
 
 
 def _one_of(value: Any, kind: type[Enum]) -> Enum:
     allowed = [str(member.value) for member in kind]
     if value not in allowed:
-        raise _Problem(f"{value!r} is not known{_nearest(str(value), allowed)}", " | ".join(allowed))
+        raise Problem(f"{value!r} is not known{nearest(str(value), allowed)}", " | ".join(allowed))
     return kind(value)
 
 
@@ -214,11 +247,11 @@ def _path(folder: Path, value: Any) -> Path:
 def _size(value: Any, _kind: Any) -> int:
     allowed = "512M, 4GiB, or a number of bytes"
     if not isinstance(value, str | int):
-        raise _Problem(f"{value!r} is not a size", allowed)
+        raise Problem(f"{value!r} is not a size", allowed)
     try:
         return parse_size(value)
     except ValueError as error:
-        raise _Problem(str(error), allowed) from error
+        raise Problem(str(error), allowed) from error
 
 
 def _size_or_auto(value: Any, kind: Any) -> int | None:
@@ -228,13 +261,13 @@ def _size_or_auto(value: Any, kind: Any) -> int | None:
 def _mode(value: Any, _kind: Any) -> int:
     text = value if isinstance(value, str) else ""
     if not text or any(digit not in "01234567" for digit in text) or int(text, 8) > 0o7777:
-        raise _Problem(f"{value!r} is not a file mode", 'octal digits in quotes, such as "0644"')
+        raise Problem(f"{value!r} is not a file mode", 'octal digits in quotes, such as "0644"')
     return int(text, 8)
 
 
 def _texts(value: Any, _kind: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise _Problem(f"{value!r} is not a list of texts", '["one", "two"]')
+        raise Problem(f"{value!r} is not a list of texts", '["one", "two"]')
     return tuple(value)
 
 
@@ -243,15 +276,22 @@ def _command(value: Any, _kind: Any) -> tuple[str, ...]:
     if isinstance(value, str) and value.strip():
         return ("/bin/sh", "-c", value, "after-build")
     if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
-        raise _Problem(f"{value!r} is not a command", '"gzip --keep $1" or ["./finish", "--fast"]')
+        raise Problem(f"{value!r} is not a command", '"gzip --keep $1" or ["./finish", "--fast"]')
     return tuple(value)
 
 
-def _tables(converter: Converter, value: Any) -> tuple[model.Content, ...]:
-    if not isinstance(value, list):
-        raise _Problem(f"{value!r} is not a list of tables", "[[contents]]")
-    contents: tuple[model.Content, ...] = converter.structure(value, tuple[model.Content, ...])
-    return contents
+def _tables_of(converter: Converter, key: str, kind: type[Any]) -> Callable[[Any, Any], tuple[Any, ...]]:
+    def structure(value: Any, _kind: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            raise Problem(f"{value!r} is not a list of tables", f"[[{key}]]")
+        tables: list[Any] = converter.structure(value, _list_of(kind))
+        return tuple(tables)
+
+    return structure
+
+
+def _list_of(kind: type[Any]) -> Any:
+    return list[kind]  # type: ignore[valid-type]  # a type that is only known here
 
 
 def _identity(value: Any, _kind: Any) -> str:
@@ -261,7 +301,7 @@ def _identity(value: Any, _kind: Any) -> str:
         or value == ""
         or (isinstance(value, int) and value < 0)
     ):
-        raise _Problem(f"{value!r} is not a user or group", "a name or a number")
+        raise Problem(f"{value!r} is not a user or group", "a name or a number")
     return str(value)
 
 
@@ -277,16 +317,16 @@ _SOURCES: dict[str, Any] = {
 
 def _source(converter: Converter, value: Any) -> model.RootSource:
     if not isinstance(value, dict):
-        raise _Problem(f"{value!r} is not a root source", '{ tar = "root.tar" } and the like')
+        raise Problem(f"{value!r} is not a root source", '{ tar = "root.tar" } and the like')
     kinds = [kind for kind in _SOURCES if kind in value]
     if len(kinds) != 1:
         given = ", ".join(value) or "nothing"
-        suggestion = "" if kinds else _nearest(next(iter(value), ""), list(_SOURCES))
-        raise _Problem(f"a root source has exactly one kind; given: {given}{suggestion}", " | ".join(_SOURCES))
+        suggestion = "" if kinds else nearest(next(iter(value), ""), list(_SOURCES))
+        raise Problem(f"a root source has exactly one kind; given: {given}{suggestion}", " | ".join(_SOURCES))
     kind = kinds[0]
     if kind == "minimal":
         if value != {"minimal": True}:
-            raise _Problem("the minimal source takes no settings", "{ minimal = true }")
+            raise Problem("the minimal source takes no settings", "{ minimal = true }")
         return model.MinimalSource()
     source: model.RootSource = converter.structure(value, _SOURCES[kind])
     return source
@@ -297,13 +337,13 @@ def _installer(value: Any, _kind: Any) -> model.Installer:
     allowed = " | ".join(_installer_forms())
     if isinstance(value, dict):
         if len(value) != 1:
-            raise _Problem("an installer that is a table has one key, the bootloader's name", allowed)
+            raise Problem("an installer that is a table has one key, the bootloader's name", allowed)
         name, argument = next(iter(value.items()))
     else:
         name, argument = value, None
     known = BOOTLOADERS.get(name) if isinstance(name, str) else None
     if known is None:
-        raise _Problem(f"{name!r} is not known{_nearest(str(name), list(BOOTLOADERS))}", allowed)
+        raise Problem(f"{name!r} is not known{nearest(str(name), list(BOOTLOADERS))}", allowed)
     return model.Installer(name=known.name, arguments=_arguments(known, argument))
 
 
@@ -314,7 +354,7 @@ def _arguments(bootloader: Bootloader, value: Any) -> tuple[str, ...]:
         return (value,)
     if bootloader.argument is Argument.COMMAND and isinstance(value, list):
         return _texts(value, None)
-    raise _Problem(f"'{bootloader.name}' is given {bootloader.argument.value} besides", _installer_form(bootloader))
+    raise Problem(f"'{bootloader.name}' is given {bootloader.argument.value} besides", _installer_form(bootloader))
 
 
 def _installer_forms() -> list[str]:
@@ -330,15 +370,15 @@ def _installer_form(bootloader: Bootloader) -> str:
 def _guid(value: Any, _kind: Any) -> UUID:
     """A UUID in its one canonical form: tools disagree about what others mean, and "repair" them silently."""
     if not isinstance(value, str) or not _UUID.fullmatch(value):
-        raise _Problem(f"{value!r} is not a UUID", "32 hexadecimal digits in groups of 8-4-4-4-12")
+        raise Problem(f"{value!r} is not a UUID", "32 hexadecimal digits in groups of 8-4-4-4-12")
     if int(value.replace("-", ""), 16) == 0:
-        raise _Problem("the UUID of zeros means none", "32 hexadecimal digits in groups of 8-4-4-4-12")
+        raise Problem("the UUID of zeros means none", "32 hexadecimal digits in groups of 8-4-4-4-12")
     return UUID(value)
 
 
 def _hex32(value: Any, _kind: Any) -> int:
     if not isinstance(value, str) or not _HEX32.fullmatch(value) or not int(value.replace("-", ""), 16):
-        raise _Problem(f"{value!r} is not an identifier of 32 bits", "eight hexadecimal digits in quotes, not all zero")
+        raise Problem(f"{value!r} is not an identifier of 32 bits", "eight hexadecimal digits in quotes, not all zero")
     return int(value.replace("-", ""), 16)
 
 
@@ -349,11 +389,6 @@ def _firmware(converter: Converter, folder: Path, value: Any) -> model.FirmwareC
         return model.DescriptorFirmware(path=folder / value)
     files: model.FirmwareFiles = converter.structure(value, model.FirmwareFiles)
     return files
-
-
-def _nearest(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean '{close[0]}'?" if close else ""
 
 
 def _leaves(error: BaseException, path: str) -> Iterator[tuple[str, BaseException]]:
@@ -380,11 +415,11 @@ def _spec_error(origin: Path, key: str, problem: BaseException) -> SpecError:
         known = [_key(problem.cl, attribute.name) for attribute in fields(problem.cl)]
         extra = min(problem.extra_fields)
         where = f"{key}.{extra}" if key else extra
-        what = f"unknown key '{extra}'{_nearest(extra, known)}"
+        what = f"unknown key '{extra}'{nearest(extra, known)}"
         return SpecError(what, origin=str(origin), key=where, allowed=", ".join(known))
     if isinstance(problem, KeyError):
         missing = str(problem.args[0])
         return SpecError(f"the key '{missing}' is missing", origin=str(origin), key=key)
-    if isinstance(problem, _Problem):
+    if isinstance(problem, Problem):
         return SpecError(problem.what, origin=str(origin), key=key, allowed=problem.allowed)
     return SpecError(str(problem), origin=str(origin), key=key)

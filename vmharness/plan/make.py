@@ -15,10 +15,11 @@ from vmharness.model.bootloader import BOOTLOADERS
 from vmharness.model.firmware import Firmware
 from vmharness.model.hardware import AcceleratorVerdict, MachineSpec
 from vmharness.model.image import DirectorySource, ImageSpec
-from vmharness.model.partitions import Ext4, Layout
+from vmharness.model.partitions import Ext4, Fat, Layout, Partition
 from vmharness.model.results import StagedContents, StagedTree, TreeMeasure
 from vmharness.model.steps import Step
 from vmharness.plan.checks import check_disk
+from vmharness.plan.declared import Held, declared_layout
 from vmharness.plan.identity import Identifiers
 from vmharness.plan.layout import make_layout
 from vmharness.plan.rootfs import kind_of, root_bytes, root_filesystem, scratch_filesystem
@@ -125,6 +126,32 @@ def make(  # noqa: PLR0913 -- each is a fact of another kind
     )
 
 
+def make_declared(
+    spec: ImageSpec, *, held: Mapping[str, Held], seed: str, accelerator: AcceleratorVerdict, firmware: Firmware | None
+) -> Plan:
+    """Decide everything about an image of declared partitions, which needs no machine.
+
+    :param held: what goes into each partition, by role.
+    :param seed: what identifiers are derived from.
+    :raises SpecError: the sizes do not fit.
+    """
+    layout = declared_layout(spec, seed, held)
+    check_disk(spec, layout.size)
+    fillings = (_declared_filling(part, held[part.role].tree) for part in layout.partitions)
+    return Plan(
+        spec=spec,
+        fillings=tuple(filling for filling in fillings if filling is not None),
+        accelerator=accelerator,
+        firmware=firmware,
+        layout=layout,
+        scratch=None,
+        machine=None,
+        start=None,
+        boot_deadline=0.0,
+        steps=(),
+    )
+
+
 def _machine(spec: ImageSpec, accelerator: AcceleratorVerdict, firmware: Firmware | None) -> MachineSpec:
     return MachineSpec(
         accelerator=accelerator.accelerator,
@@ -138,6 +165,16 @@ def _machine(spec: ImageSpec, accelerator: AcceleratorVerdict, firmware: Firmwar
 def _filling(spec: ImageSpec, role: str, tree: StagedTree, measure: TreeMeasure) -> Filling:
     population = _population(spec, tree.huge_directories)
     return Filling(role=role, tree=tree.identity, measure=measure, population=population)
+
+
+def _declared_filling(part: Partition, tree: StagedTree | None) -> Filling | None:
+    if tree is None:
+        return None
+    way = "mtools on the host" if isinstance(part.filesystem, Fat) else "mke2fs on the host"
+    if tree.huge_directories and not isinstance(part.filesystem, Fat):
+        way += ", huge directories joined"
+    population = Population(way=way, reason="declared partitions are made without a machine")
+    return Filling(role=part.role, tree=tree.identity, measure=tree.measure, population=population)
 
 
 def _population(spec: ImageSpec, huge_directories: int) -> Population:

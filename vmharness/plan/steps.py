@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from vmharness.model.bootloader import BOOTLOADERS, NO_BOOTLOADER, Argument
 from vmharness.model.hardware import Accelerator
 from vmharness.model.image import ImageSpec
-from vmharness.model.partitions import Ext4, Fat, Filesystem, GuestMade, Layout, Partition
+from vmharness.model.partitions import Blocks, Ext4, Fat, Filesystem, GuestMade, Layout, Partition
 from vmharness.model.steps import Step
 
 TARGET_DISK = "target"
@@ -167,5 +167,5 @@ def _type(filesystem: Filesystem | None) -> str:
 
 
 def _uuid(filesystem: Filesystem | None) -> str:
-    assert filesystem is not None and not isinstance(filesystem, Fat)
+    assert filesystem is not None and not isinstance(filesystem, Fat | Blocks)
     return str(filesystem.uuid)

@@ -31,7 +31,7 @@ class _Grafted:
 
 
 def stage_contents(
-    contents: Sequence[Content], tree: StagedTree, archive: Path, *, origin: str
+    contents: Sequence[Content], tree: StagedTree, archive: Path, *, origin: str, key: str = "contents"
 ) -> StagedContents | None:
     """Pack all grafted files into a GNU tar archive with numeric owners, to be unpacked over the tree.
 
@@ -42,14 +42,14 @@ def stage_contents(
     target itself whose entry states an owner or a directory mode; directories that are missing on the way are root's.
 
     :param archive: where to write.
-    :param origin: the definition file, for messages.
+    :param origin: the definition file, and ``key`` the list's place in it, for messages.
     :returns: None where there is nothing to graft.
     :raises SpecError: a missing source, an unknown user, a target given twice or outside of the tree, and the like.
     :raises HostError: the archive cannot be written.
     """
     if not contents:
         return None
-    graft = _Graft(tree, origin)
+    graft = _Graft(tree, origin, key)
     for number, content in enumerate(contents):
         graft.add(number, content)
     try:
@@ -77,9 +77,10 @@ def _write(output: tarfile.TarFile, grafted: _Grafted) -> None:
 class _Graft:
     """Collects members under their final paths, parents first."""
 
-    def __init__(self, tree: StagedTree, origin: str) -> None:
+    def __init__(self, tree: StagedTree, origin: str, key: str) -> None:
         self._tree = tree
         self._origin = origin
+        self._key = key
         self._users = lookup.users(tree)
         self._groups = lookup.groups(tree)
         self._targets: dict[bytes, int] = {}
@@ -246,15 +247,15 @@ class _Graft:
             f"the tree's {file} has no {key} {name!r}",
             hint=hint,
             origin=self._origin,
-            key=f"contents[{number}].{key}",
+            key=f"{self._key}[{number}].{key}",
         )
 
     def _twice(self, first: int | None, second: int, place: bytes) -> SpecError:
-        other = "a directory that another entry needs" if first is None else f"contents[{first}]"
+        other = "a directory that another entry needs" if first is None else f"{self._key}[{first}]"
         return self._error(second, "target", f"/{_text(place)} is already made by {other}")
 
     def _error(self, number: int, key: str, what: str) -> SpecError:
-        return SpecError(what, origin=self._origin, key=f"contents[{number}].{key}")
+        return SpecError(what, origin=self._origin, key=f"{self._key}[{number}].{key}")
 
 
 def _text(path: bytes) -> str:

@@ -85,7 +85,7 @@ def stage_nix(source: NixSource, nix: NixSpec, *, installs: bool, origin: str) -
         with tempfile.TemporaryDirectory(prefix="vmharness-nix-") as folder:
             parts = _store_parts(closure) if nix.store_only else _system_parts(closure, nix, Path(folder).resolve())
             with proc.pipe_from(
-                _tar(parts, Path(folder)), doing="reading the Nix store", env={"TAR_OPTIONS": ""}
+                archive_command(parts, Path(folder)), doing="reading the Nix store", env={"TAR_OPTIONS": ""}
             ) as pipe:
                 stream = Stream(pipe.fileno())
                 yield stream
@@ -245,7 +245,7 @@ def _set_modes(tree: Path) -> None:
         (tree / name).chmod(mode)
 
 
-def _tar(parts: Sequence[tuple[Path, list[str]]], folder: Path) -> list[str | Path]:
+def archive_command(parts: Sequence[tuple[Path, list[str]]], folder: Path) -> list[str | Path]:
     """The command that writes the archive; hard links stay such."""
     argv: list[str | Path] = ["tar", "--create", "--format=posix", "--sparse", "--sort=name"]
     argv += ["--numeric-owner", "--owner=0", "--group=0", "--mtime=@1", "--pax-option=delete=atime,delete=ctime"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import assert_never
 
+from vmharness.errors import ApiMisuse
 from vmharness.model.bootloader import NIXOS
 from vmharness.model.hardware import Kernel
 from vmharness.model.image import (
@@ -13,7 +14,10 @@ from vmharness.model.image import (
     ImageSpec,
     MinimalSource,
     NixSource,
+    NoSource,
     OciSource,
+    PartitionTable,
+    RootSource,
     TarSource,
 )
 from vmharness.model.results import StagedTree
@@ -26,8 +30,10 @@ from vmharness.tree.oci import stage_oci
 from vmharness.tree.tar import stage_tar
 
 
-def stage(spec: ImageSpec, kernel: Kernel | None, say: Callable[[str], None]) -> StagedTree:
-    """The staged tree of a definition's root source.
+def stage(
+    source: RootSource | NoSource, spec: ImageSpec, kernel: Kernel | None, say: Callable[[str], None]
+) -> StagedTree:
+    """The staged tree of a source of a definition.
 
     :param kernel: the appliance's kernel, which the minimal tree boots, too; None where there is no appliance.
     :param say: takes lines of output of what makes the tree.
@@ -35,21 +41,24 @@ def stage(spec: ImageSpec, kernel: Kernel | None, say: Callable[[str], None]) ->
     :raises HostError: the host cannot make it.
     """
     origin = str(spec.origin)
-    match spec.root.source:
-        case DirectorySource() as source:
+    match source:
+        case DirectorySource():
             return stage_directory(source, origin=origin)
-        case TarSource() as source:
+        case TarSource():
             return stage_tar(source, origin=origin)
-        case OciSource() as source:
+        case OciSource():
             return stage_oci(source, origin=origin)
-        case DebianSource() as source:
+        case DebianSource():
             return stage_debian(source, origin=origin, say=say)
-        case NixSource() as source:
+        case NixSource():
             installs = spec.bootloader.install.name == NIXOS
             return stage_nix(source, spec.nix, installs=installs, origin=origin)
         case MinimalSource():
             assert kernel is not None
             modules = ROOT_FILESYSTEMS[spec.root.filesystem].modules
-            return minimal.stage(kernel, systemd_boot=spec.bootloader.install.name == "systemd-boot", modules=modules)
+            wanted = spec.bootloader.install.name == "systemd-boot" or spec.partition_table is PartitionTable.DECLARED
+            return minimal.stage(kernel, systemd_boot=wanted, modules=modules)
+        case NoSource():
+            raise ApiMisuse("a definition without a root partition has no root source")
         case unknown:
             assert_never(unknown)
