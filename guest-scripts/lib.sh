@@ -122,6 +122,17 @@ disk_name() { # serial
     echo "${ALIAS:-$(readlink -f "$(by_id "$1")")}"
 }
 
+# Mounts a root filesystem as the target, with its subvolumes, which are words NAME=PATH; the one for / is the default.
+mount_root() { # device type options subvolumes
+    mount -t "$2" ${3:+-o "$3"} "$1" "$target"
+    for word in $4; do
+        place=${word#*=}
+        [ "$place" != / ] || continue
+        mkdir -p "$target$place"
+        mount -t "$2" -o "${3:+$3,}subvol=${word%%=*}" "$1" "$target$place"
+    done
+}
+
 # Runs a command of the target inside it. HOME is a scratch folder that leaves nothing in the image.
 in_target() { # command...
     env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/run/vmharness-home LC_ALL=C.UTF-8 TERM=dumb \

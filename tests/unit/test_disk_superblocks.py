@@ -25,7 +25,45 @@ def xfs() -> tuple[int, bytes]:
     return 0, bytes(block)
 
 
-MADE = {"xfs": (xfs, Superblock(uuid=ID, label="label", size=409_600))}
+def btrfs() -> tuple[int, bytes]:
+    """A btrfs superblock."""
+    block = bytearray(4096)
+    block[32:48], block[64:72], block[299:304] = ID.bytes, b"_BHRfS_M", b"label"
+    struct.pack_into("<Q", block, 112, 409_600)
+    return 65536, bytes(block)
+
+
+def f2fs() -> tuple[int, bytes]:
+    """An f2fs superblock."""
+    block = bytearray(2048)
+    struct.pack_into("<I12xI16xQ", block, 0, 0xF2F52010, 12, 100)
+    block[108:124], block[124:134] = ID.bytes, "label".encode("utf-16-le")
+    return 1024, bytes(block)
+
+
+def erofs() -> tuple[int, bytes]:
+    """An erofs superblock."""
+    block = bytearray(128)
+    struct.pack_into("<I8xB23xI", block, 0, 0xE0F5E1E2, 12, 100)
+    block[48:64], block[64:69] = ID.bytes, b"label"
+    return 1024, bytes(block)
+
+
+def squashfs() -> tuple[int, bytes]:
+    """A squashfs superblock, of a filesystem whose size is no whole number of anything."""
+    block = bytearray(96)
+    struct.pack_into("<4s36xQ", block, 0, b"hsqs", 409_601)
+    return 0, bytes(block)
+
+
+LABELLED = Superblock(uuid=ID, label="label", size=409_600)
+MADE = {
+    "xfs": (xfs, LABELLED),
+    "btrfs": (btrfs, LABELLED),
+    "f2fs": (f2fs, LABELLED),
+    "erofs": (erofs, LABELLED),
+    "squashfs": (squashfs, Superblock(uuid=None, label=None, size=409_601)),
+}
 
 
 @pytest.mark.parametrize("kind", [kind.name for kind in ROOT_FILESYSTEMS.values() if kind.made_in_guest])

@@ -19,13 +19,32 @@ from vmharness.model.manifest import (
     from_json,
     to_json,
 )
-from vmharness.model.partitions import Ext4, Fat, Layout, Partition, Scheme
+from vmharness.model.partitions import (
+    Btrfs,
+    Erofs,
+    Ext4,
+    F2fs,
+    Fat,
+    Layout,
+    Partition,
+    Scheme,
+    Squashfs,
+    Subvolume,
+    Xfs,
+)
 from vmharness.model.variables import VariableRecord
 
 GUID = UUID(int=5)
 FILE = SourceFile(path=Path("/f w/x.fd"), sha256="00")
 FAT = Fat(label="ESP", volume_id=3)
 EXT4 = Ext4(label="root", uuid=GUID, hash_seed=GUID, size=1, inodes=2)
+FILESYSTEMS = (
+    Xfs(label="x", uuid=GUID, options=("-i", "size=1024")),
+    Btrfs(label="b", uuid=GUID, compression="zstd", subvolumes=(Subvolume(name="@", path="/"),)),
+    F2fs(label="f", uuid=GUID),
+    Erofs(label="e", uuid=GUID, compression="lz4"),
+    Squashfs(compression="zstd"),
+)
 MBR = Layout(
     scheme=Scheme.MBR,
     identifier=0x1234ABCD,
@@ -71,6 +90,7 @@ MANIFEST = Manifest(
         evolve(MANIFEST, variables=None),
         evolve(MANIFEST, table=MBR, variables=None, firmware=None),
         evolve(MANIFEST, table=BARE, variables=None, firmware=None),
+        *(evolve(MANIFEST, table=MBR.with_filesystem("root", filesystem)) for filesystem in FILESYSTEMS),
     ],
 )
 def test_text_and_value_are_the_same(manifest: Manifest) -> None:

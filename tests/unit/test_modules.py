@@ -34,7 +34,7 @@ def kernel(tmp_path: Path) -> Kernel:
         "drivers/char/virtio-rng.ko.xz": lzma.compress(
             elf_module("license=GPL", "depends=virtio,virtio-ring,rng_core")
         ),
-        "fs/ext4/ext4.ko": elf_module("depends=jbd2", "softdep=pre: crc32c absent"),
+        "fs/ext4/ext4.ko": elf_module("depends=jbd2", "softdep=pre: crypto-crc32c absent"),
         "fs/jbd2/jbd2.ko": elf_module("depends="),
         "crypto/crc32c_generic.ko": elf_module("depends="),
         "fs/odd.ko": elf_module("depends=missing"),
@@ -65,7 +65,7 @@ def test_what_a_module_needs_comes_before_it(kernel: Kernel) -> None:
 
 
 def test_what_a_module_would_like_comes_before_it_where_it_exists(kernel: Kernel) -> None:
-    """A soft dependency is loaded, by its name or as the generic implementation, and not missed."""
+    """A soft dependency is loaded, by its name, its alias or as the generic implementation, and not missed."""
     assert names(resolve_modules(kernel, ["ext4"])) == ["crc32c_generic.ko", "jbd2.ko", "ext4.ko"]
 
 

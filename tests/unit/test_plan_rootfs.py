@@ -9,8 +9,17 @@ from attrs import evolve
 
 from vmharness.errors import SpecError
 from vmharness.model.hardware import Accelerator
-from vmharness.model.image import EfiSpec, ImageSpec, MinimalSource, PartitionTable, RootSpec
-from vmharness.model.partitions import Ext4
+from vmharness.model.image import (
+    BootloaderSpec,
+    EfiSpec,
+    GivenIdentifiers,
+    ImageSpec,
+    Installer,
+    MinimalSource,
+    PartitionTable,
+    RootSpec,
+)
+from vmharness.model.partitions import Ext4, Subvolume
 from vmharness.model.results import TreeMeasure
 from vmharness.model.rootfs import ROOT_FILESYSTEMS, RootFilesystem
 from vmharness.model.sizes import MIB
@@ -80,6 +89,8 @@ def test_sizes_grow_with_what_is_asked_for(kind: RootFilesystem, measure: TreeMe
     assert size % MIB == 0
     assert size >= kind.smallest
     assert size >= measure.data_blocks * 4096
+    if kind.read_only:
+        assert root_bytes(evolve(spec, size=1024 * MIB), measure, 0) == MIB
     assert root_bytes(spec, measure, 1024 * MIB) >= max(size, 1024 * MIB + measure.data_blocks * 4096)
 
 
@@ -94,7 +105,7 @@ def test_every_filesystem_goes_on_every_table(kind: RootFilesystem, table: Parti
     root = root_filesystem(spec, layout.by_role("root").size, SMALL, 0, IDENTIFIERS)
     layout = layout.with_filesystem("root", root)
     steps = {step.script: step for step in guest_steps(spec, layout, Accelerator.KVM, contents=False)}
-    scratch = scratch_filesystem(spec, SMALL, IDENTIFIERS)
+    scratch = scratch_filesystem(spec, SMALL, 0, IDENTIFIERS)
     if isinstance(root, Ext4):
         assert scratch is None
         assert not {"format-root", "copy-tree", "check-root"} & set(steps)
@@ -102,9 +113,74 @@ def test_every_filesystem_goes_on_every_table(kind: RootFilesystem, table: Parti
         return
     assert scratch is not None
     assert scratch.uuid != IDENTIFIERS.root_uuid
-    order = list(steps)
-    number = layout.by_role("root").number
-    assert order.index("identify") < order.index("mount-target") < order.index("unmount") < order.index("check-root")
-    assert steps["check-root"].parameters["PARTITION"] == (str(number) if number else "")
-    assert steps["check-root"].parameters["FILESYSTEM"] == name
+    number = str(layout.by_role("root").number or "")
+    order = ["identify", "mount-target", "unmount", "pack-root", "check-root"]
+    mounted = {"ROOT_SERIAL": "tree", "ROOT_NUMBER": "", "ROOT_TYPE": "ext4", "FUTURE_NUMBER": number}
+    if not kind.read_only:
+        order = ["identify", "format-root", "copy-tree", "mount-target", "unmount", "check-root"]
+        mounted = {"ROOT_SERIAL": "target", "ROOT_NUMBER": number, "ROOT_TYPE": name, "FUTURE_NUMBER": ""}
+    assert [script for script in steps if script not in {"format-fat", "seal"}] == order
+    assert mounted.items() <= steps["mount-target"].parameters.items()
+    made = {"SERIAL": "target", "PARTITION": number, "FILESYSTEM": name, "TREE_SERIAL": "tree"}
+    assert made.items() <= steps["check-root"].parameters.items()
+    assert steps["check-root"].parameters["UUID"] == (str(IDENTIFIERS.root_uuid) if kind.has_uuid else "")
     assert steps["identify"].parameters["ROOT_UUID"] == ""
+
+
+@pytest.mark.parametrize(
+    ("root", "key"),
+    [
+        ({"filesystem": "xfs", "subvolumes": (Subvolume(name="@", path="/"),)}, "root.subvolumes"),
+        ({"filesystem": "btrfs", "subvolumes": (Subvolume(name="@home", path="/home"),)}, "root.subvolumes"),
+        ({"filesystem": "btrfs", "subvolumes": (Subvolume(name="@", path="no"),)}, "root.subvolumes"),
+        ({"filesystem": "btrfs", "subvolumes": (Subvolume(name="a b", path="/"),)}, "root.subvolumes"),
+        ({"filesystem": "btrfs", "subvolumes": (Subvolume(name="../x", path="/"),)}, "root.subvolumes"),
+        ({"filesystem": "btrfs", "subvolumes": (Subvolume(name="@", path="/"),) * 2}, "root.subvolumes"),
+        ({"filesystem": "squashfs", "label": "data"}, "root.label"),
+        ({"filesystem": "squashfs", "compression": "brotli"}, "root.compression"),
+        ({"filesystem": "xfs", "compression": "zstd"}, "root.compression"),
+    ],
+)
+def test_what_a_filesystem_does_not_have_is_refused(root: dict[str, object], key: str) -> None:
+    """Subvolumes, labels and compressions are those that the kind has, and one subvolume is the root."""
+    assert key in refusal(spec_of(str(root["filesystem"]), **{k: v for k, v in root.items() if k != "filesystem"}))
+
+
+@pytest.mark.parametrize(
+    ("name", "bootloader", "table", "key"),
+    [
+        ("erofs", "grub", PartitionTable.HYBRID, "bootloader.install"),
+        ("squashfs", "command", PartitionTable.NONE, "image.partition-table"),
+    ],
+)
+def test_what_cannot_boot_from_a_read_only_root_is_refused(
+    name: str, bootloader: str, table: PartitionTable, key: str
+) -> None:
+    """A bootloader whose installer asks the running system, or a root that nothing identifies."""
+    spec = evolve(
+        spec_of(name),
+        partition_table=table,
+        bootloader=BootloaderSpec(install=Installer(name=bootloader, arguments=("x",))),
+        efi=EfiSpec(touch_variables=table.has_esp),
+    )
+    assert key in refusal(spec)
+    check(evolve(spec, bootloader=BootloaderSpec()))
+
+
+def test_a_squashfs_has_no_identifier_to_give() -> None:
+    """An identifier that the definition gives and the filesystem cannot have is refused."""
+    given = GivenIdentifiers(root_filesystem_uuid=IDENTIFIERS.root_uuid)
+    assert "identifiers.root-filesystem-uuid" in refusal(evolve(spec_of("squashfs"), identifiers=given))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("ext4", "rw"), ("xfs", "rw rootfstype=xfs"), ("erofs", "ro rootfstype=erofs")]
+)
+def test_the_kernel_is_told_how_to_mount_the_root(name: str, words: str) -> None:
+    """Read-only roots are mounted so, and the initramfs hears which module to load; the user's word comes last."""
+    install = BootloaderSpec(install=Installer(name="systemd-boot"), kernel_parameters=("quiet",))
+    spec = evolve(spec_of(name), bootloader=install)
+    layout = make_layout(spec, IDENTIFIERS, 512 * MIB)
+    layout = layout.with_filesystem("root", root_filesystem(spec, 512 * MIB, SMALL, 0, IDENTIFIERS))
+    steps = {step.script: step for step in guest_steps(spec, layout, Accelerator.KVM, contents=False)}
+    assert steps["install-systemd-boot"].parameters["KERNEL_PARAMETERS"] == f"{words} quiet"

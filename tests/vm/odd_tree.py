@@ -67,11 +67,11 @@ def write_tar_program(archive: tarfile.TarFile) -> None:
         _add(archive, name.encode(), library.read_bytes(), mode=0o755)
 
 
-def write_data(archive: tarfile.TarFile) -> None:
-    """Add everything that is odd, below ``data``."""
+def write_data(archive: tarfile.TarFile, *, longest_name: int = 255) -> None:
+    """Add everything that is odd, below ``data``; names are cut to so many bytes."""
     _add(archive, b"data", kind=tarfile.DIRTYPE, mode=0o1777, uid=7, gid=8)
     for number, name in enumerate(ODD_NAMES):
-        _add(archive, b"data/names/" + name, b"%d" % number, uid=1000 + number, gid=100)
+        _add(archive, b"data/names/" + name[:longest_name], b"%d" % number, uid=1000 + number, gid=100)
     _add(archive, b"data/setuid", b"suid", mode=0o6755)
     _add(archive, b"data/nothing allowed", b"secret", mode=0, uid=4_000_000_000, gid=3_000_000_000)
     _add(archive, b"data/closed", kind=tarfile.DIRTYPE, mode=0, uid=12, gid=13)

@@ -15,7 +15,7 @@ from vmharness.disk.blocks import check_blocks
 from vmharness.disk.swap import check_swap
 from vmharness.errors import HostError, VerificationFailed
 from vmharness.model import devicepath
-from vmharness.model.partitions import Blocks, Ext4, Fat, GuestMade, Layout, Partition, Scheme, Swap, Xfs
+from vmharness.model.partitions import Blocks, Ext4, Fat, GuestMade, Layout, Partition, Scheme, Swap, label_of, uuid_of
 from vmharness.model.variables import SECRETS, LoadOption, VariableStore
 
 # systemd-boot's seed of random numbers: a machine must make its own.
@@ -66,14 +66,14 @@ def _check_filesystem(disk: Path, part: Partition, scratch: Path) -> Iterator[st
             yield from _check_ext4(disk, part, part.filesystem)
         case Fat():
             yield from _check_fat(disk, part, part.filesystem, scratch)
-        case Xfs():
-            yield from _check_guest_made(disk, part, part.filesystem)
         case Swap():
             yield from check_swap(disk, part, part.filesystem)
         case Blocks():
             yield from check_blocks(disk, part, part.filesystem)
         case None:
             pass
+        case guest_made:
+            yield from _check_guest_made(disk, part, guest_made)
 
 
 def _check_guest_made(disk: Path, part: Partition, planned: GuestMade) -> Iterator[str]:
@@ -83,7 +83,7 @@ def _check_guest_made(disk: Path, part: Partition, planned: GuestMade) -> Iterat
     if found is None:
         yield f"the root partition holds no {kind} filesystem"
         return
-    for what, there, meant in (("UUID", found.uuid, planned.uuid), ("label", found.label, planned.label)):
+    for what, there, meant in (("UUID", found.uuid, uuid_of(planned)), ("label", found.label, label_of(planned))):
         if there != meant:
             yield f"the root filesystem's {what} is {there} instead of {meant}"
     if found.size > part.size:

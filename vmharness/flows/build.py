@@ -9,7 +9,7 @@ from pathlib import Path
 
 from attrs import evolve, frozen
 
-from vmharness.disk import efivars, image, partitioning, verify
+from vmharness.disk import efivars, image, packed, partitioning, verify
 from vmharness.disk.filesystems import make_ext4
 from vmharness.disk.making import make_filesystem
 from vmharness.errors import BuildFailed, GuestError, QemuDied, VerificationFailed
@@ -29,7 +29,7 @@ from vmharness.model.facts import HostFacts
 from vmharness.model.firmware import Firmware
 from vmharness.model.hardware import DirectKernel, Disk
 from vmharness.model.image import DebianSource, ImageSpec, NixSource
-from vmharness.model.partitions import Blocks, GuestMade, Swap
+from vmharness.model.partitions import Blocks, Erofs, GuestMade, ReadOnly, Swap
 from vmharness.model.sizes import MIB
 from vmharness.model.variables import SECRETS
 from vmharness.plan import identity
@@ -88,6 +88,7 @@ def build(definition: Path, output: Path, options: Options | None = None, emit: 
         if done is None:
             create(prepared, run)
             work(prepared, run)
+            prepared = finish(prepared, run)
             check(prepared, run)
             done = deliver(prepared, output, inputs, run)
         uptodate.remember(output, inputs)
@@ -246,7 +247,8 @@ def work(prepared: Prepared, run: Run) -> None:
                 up.agent.run("wake", wake_parameters(seed), within=plan.boot_deadline)
                 up.machine.plug(Disk(name=TARGET_DISK, path=run.directory.disk))
                 if plan.scratch is not None:
-                    up.machine.plug(Disk(name=TREE_DISK, path=run.directory.tree, read_only=True))
+                    only_read = not isinstance(plan.layout.by_role("root").filesystem, ReadOnly)
+                    up.machine.plug(Disk(name=TREE_DISK, path=run.directory.tree, read_only=only_read))
                 if prepared.contents is not None:
                     up.machine.plug(Disk(name=CONTENTS_DISK, path=prepared.contents.archive, read_only=True))
             for step in plan.steps:
@@ -261,6 +263,27 @@ def work(prepared: Prepared, run: Run) -> None:
                 up.machine.off()
     except (GuestError, QemuDied) as error:
         raise _failed(error, run) from error
+
+
+def finish(prepared: Prepared, run: Run) -> Prepared:
+    """Finish on the host a root filesystem that was packed; with an automatic size, cut the disk to what it takes.
+
+    :raises BuildFailed: there is no such filesystem.
+    """
+    plan = prepared.plan
+    root = plan.layout.find("root")
+    if root is None or not isinstance(root.filesystem, ReadOnly):
+        return prepared
+    with run.part("cut the disk to the root filesystem"):
+        try:
+            if isinstance(root.filesystem, Erofs):
+                packed.set_erofs_label(run.directory.disk, root, root.filesystem.label)
+            if plan.spec.size is not None:
+                return prepared
+            layout = packed.cut(run.directory.disk, plan.layout)
+        except VerificationFailed as error:
+            raise _failed(error, run) from error
+    return evolve(prepared, plan=evolve(plan, layout=layout))
 
 
 def check(prepared: Prepared, run: Run) -> None:

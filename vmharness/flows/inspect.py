@@ -13,7 +13,7 @@ from vmharness.errors import SpecError, VerificationFailed
 from vmharness.host import cache
 from vmharness.model import manifest
 from vmharness.model.manifest import MANIFEST_NAME, Manifest, OutputFile
-from vmharness.model.partitions import Blocks, Ext4, Fat, Filesystem, Layout, Partition, Scheme, Swap, Xfs
+from vmharness.model.partitions import Blocks, Ext4, Fat, Filesystem, Layout, Partition, Scheme, Squashfs, Swap
 from vmharness.model.sizes import format_size
 from vmharness.model.variables import VariableRecord, decode
 
@@ -137,8 +137,6 @@ def _filesystem(filesystem: Filesystem) -> str:
     match filesystem:
         case Ext4():
             return f"ext4 '{filesystem.label}' {filesystem.uuid}, {filesystem.inodes} inodes"
-        case Xfs():
-            return f"xfs '{filesystem.label}' {filesystem.uuid}"
         case Fat():
             volume = f"{filesystem.volume_id:08X}"
             return f"FAT32 '{filesystem.label}' {volume[:4]}-{volume[4:]}"
@@ -146,6 +144,10 @@ def _filesystem(filesystem: Filesystem) -> str:
             return f"swap '{filesystem.label}' {filesystem.uuid}"
         case Blocks():
             return f"{format_size(filesystem.size)} of {filesystem.source}"
+        case Squashfs():
+            return f"squashfs, {filesystem.compression}"
+        case _:
+            return f"{type(filesystem).__name__.lower()} '{filesystem.label}' {filesystem.uuid}"
 
 
 def _variable_line(record: VariableRecord) -> str:

@@ -72,9 +72,9 @@ def _members(kernel: Kernel, extra: GuestTools) -> dict[str, tuple[bytes, int]]:
     programs |= {f"bin/{name}": path for name, path in extra.programs.items()}
     for name, program in programs.items():
         members[name] = (program.read_bytes(), 0o755)
-    needed = {
-        extra.place_in_guest(library): library for library in libraries(programs.values(), prefer=extra.library_folders)
-    }
+    found = libraries(programs.values(), prefer=extra.library_folders)
+    found += [loader_of(found).resolve().with_name(name) for name in extra.libraries]
+    needed = {extra.place_in_guest(library): library for library in found}
     for name, library in needed.items():
         members[name] = (library.read_bytes(), 0o755)
     members["lib/vmharness/loader"] = (loader_of(needed.values()).read_bytes(), 0o755)

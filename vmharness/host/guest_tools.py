@@ -22,11 +22,13 @@ class GuestTools:
     """Programs and modules that go into the appliance besides its own.
 
     :param programs: where each program is on the host, by its name.
+    :param libraries: names of libraries that they load while they run, from the C library's folder.
     :param tree: the folder of unpacked packages that holds them, or None where they are the host's own.
     :param modules: kernel modules.
     """
 
     programs: dict[str, Path] = field(factory=dict)
+    libraries: tuple[str, ...] = ()
     tree: Path | None = None
     modules: tuple[str, ...] = ()
 
@@ -51,11 +53,11 @@ def guest_tools(kind: RootFilesystem) -> GuestTools:
     """
     found = {name: path for name in kind.programs if (path := proc.find(name)) is not None}
     if len(found) == len(kind.programs):
-        return GuestTools(programs=found, modules=kind.modules)
+        return GuestTools(programs=found, libraries=kind.libraries, modules=kind.modules)
     otherwise = f"or install {kind.package}"
     tree = packages.unpack([kind.package], dependencies=True, otherwise=otherwise)
     programs = {name: _in_tree(tree, name, kind.package) for name in kind.programs}
-    return GuestTools(programs=programs, tree=tree, modules=kind.modules)
+    return GuestTools(programs=programs, libraries=kind.libraries, tree=tree, modules=kind.modules)
 
 
 def _in_tree(tree: Path, name: str, package: str) -> Path:

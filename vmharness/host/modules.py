@@ -46,7 +46,9 @@ def resolve_modules(kernel: Kernel, names: Sequence[str]) -> tuple[Path, ...]:
         except (ValueError, struct.error) as error:
             raise HostError(f"{file} is no kernel module: {error}") from error
         for wish in soft:
-            known = next((word for word in (wish, f"{wish}_generic") if word in files), None)
+            # a module's name, or what the kernel's own cipher code asks for: "crypto-crc32c" is in crc32c_generic
+            plain = wish.removeprefix("crypto_")
+            known = next((word for word in (wish, plain, f"{plain}_generic") if word in files), None)
             if known:
                 visit(known, "")
         for need in hard:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from attrs import field, frozen
 
+from vmharness.model.partitions import Subvolume
 from vmharness.model.sizes import GIB, MIB
 
 if TYPE_CHECKING:  # a declared partition is made of what is defined here
@@ -158,11 +159,15 @@ class RootSpec:
 
     :param filesystem: one of :data:`vmharness.model.rootfs.ROOT_FILESYSTEMS`.
     :param filesystem_options: more words for the program that makes it.
+    :param compression: one of its kind's; empty for the kind's own choice.
+    :param subvolumes: of a btrfs: where each is mounted, by name.
     """
 
     source: RootSource | NoSource
     filesystem: str = "ext4"
     filesystem_options: tuple[str, ...] = ()
+    compression: str = ""
+    subvolumes: tuple[Subvolume, ...] = ()
     label: str = "root"
     machine_id: MachineId = MachineId.EMPTY
 

@@ -61,8 +61,62 @@ class Xfs:
     options: tuple[str, ...] = ()
 
 
-GuestMade = Xfs
-"""What is made in the guest, and filled from a disk on which the host has laid the tree."""
+@frozen(kw_only=True)
+class Subvolume:
+    """A subvolume of a btrfs: its name, as a path from the filesystem's top, and where it is mounted."""
+
+    name: str
+    path: str
+
+
+@frozen(kw_only=True)
+class Btrfs:
+    """How a btrfs is made, in the guest.
+
+    :param options: more words for mkfs.btrfs.
+    :param compression: what files are compressed with, or ``none``.
+    :param subvolumes: in the order of their paths; the one for ``/`` is what is mounted by default.
+    """
+
+    label: str
+    uuid: UUID
+    options: tuple[str, ...] = ()
+    compression: str = "none"
+    subvolumes: tuple[Subvolume, ...] = ()
+
+
+@frozen(kw_only=True)
+class F2fs:
+    """How an f2fs is made, in the guest. ``options`` are more words for mkfs.f2fs."""
+
+    label: str
+    uuid: UUID
+    options: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class Erofs:
+    """How an erofs is packed, in the guest. ``options`` are more words for mkfs.erofs."""
+
+    label: str
+    uuid: UUID
+    options: tuple[str, ...] = ()
+    compression: str = "none"
+
+
+@frozen(kw_only=True)
+class Squashfs:
+    """How a squashfs is packed, in the guest; it has neither label nor UUID. ``options`` are more for mksquashfs."""
+
+    options: tuple[str, ...] = ()
+    compression: str
+
+
+ReadOnly = Erofs | Squashfs
+"""What is packed when everything is in the tree, and never written to again."""
+
+GuestMade = Xfs | Btrfs | F2fs | ReadOnly
+"""What is made in the guest, from a disk on which the host has laid the tree."""
 
 
 @frozen(kw_only=True)
@@ -83,6 +137,16 @@ class Blocks:
 
 
 Filesystem = Ext4 | Fat | Swap | Blocks | GuestMade
+
+
+def uuid_of(filesystem: Filesystem) -> UUID | None:
+    """A filesystem's UUID, where its kind has one."""
+    return None if isinstance(filesystem, Fat | Squashfs | Blocks) else filesystem.uuid
+
+
+def label_of(filesystem: Filesystem) -> str | None:
+    """A filesystem's label, where its kind has one."""
+    return None if isinstance(filesystem, Squashfs | Blocks) else filesystem.label
 
 
 class Scheme(Enum):

@@ -20,6 +20,7 @@ class RootFilesystem:
     :param has_uuid: whether it has a UUID.
     :param read_only: whether it is made once, with everything in it, and never written to again.
     :param programs: what makes and checks it, in the guest; nothing where the host does it.
+    :param libraries: what the programs load while they run, so that no list of their needs names it.
     :param package: the Debian package that brings the programs.
     :param modules: what the guest's kernel needs for it.
     :param kernel_flavour: the flavour of Debian's kernel that has these modules.
@@ -32,6 +33,7 @@ class RootFilesystem:
     has_uuid: bool = True
     read_only: bool = False
     programs: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
     package: str = ""
     modules: tuple[str, ...] = ()
     kernel_flavour: str = "cloud-amd64"
@@ -54,6 +56,48 @@ _ENTRIES = (
         modules=("xfs",),
         # mkfs.xfs(8): smaller ones are refused since xfsprogs 5.19
         smallest=300 * MIB,
+    ),
+    RootFilesystem(
+        name="btrfs",
+        longest_label=255,
+        programs=("mkfs.btrfs", "btrfs"),
+        package="btrfs-progs",
+        modules=("btrfs",),
+        compressions=("none", "zstd", "lzo", "zlib"),
+        # mkfs.btrfs(8): 109 MiB where metadata are kept twice, which is its default
+        smallest=128 * MIB,
+    ),
+    RootFilesystem(
+        name="f2fs",
+        # 512 UTF-16 units with the one that ends it, and a letter of so many bytes takes no more units
+        longest_label=511,
+        programs=("mkfs.f2fs", "fsck.f2fs"),
+        package="f2fs-tools",
+        modules=("f2fs",),
+        # the cloud kernel does not have it
+        kernel_flavour="amd64",
+        smallest=128 * MIB,
+    ),
+    RootFilesystem(
+        name="erofs",
+        longest_label=16,
+        read_only=True,
+        programs=("mkfs.erofs", "fsck.erofs"),
+        package="erofs-utils",
+        modules=("erofs",),
+        compressions=("lz4", "lz4hc", "none"),
+    ),
+    RootFilesystem(
+        name="squashfs",
+        longest_label=0,
+        has_uuid=False,
+        read_only=True,
+        programs=("mksquashfs", "unsquashfs"),
+        # glibc loads it when a thread ends itself
+        libraries=("libgcc_s.so.1",),
+        package="squashfs-tools",
+        modules=("squashfs",),
+        compressions=("zstd", "gzip", "lz4", "lzo", "xz"),
     ),
 )
 

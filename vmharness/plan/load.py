@@ -19,6 +19,7 @@ from vmharness.errors import SpecError
 from vmharness.model import declared
 from vmharness.model import image as model
 from vmharness.model.bootloader import BOOTLOADERS, Argument, Bootloader
+from vmharness.model.partitions import Subvolume
 from vmharness.model.sizes import MIB, parse_size
 from vmharness.plan.checks import check
 from vmharness.plan.partition_checks import check_mixture
@@ -162,7 +163,11 @@ def _converter(folder: Path) -> Converter:
     converter.register_structure_hook(model.RootSource, lambda value, _: _source(converter, value))
     converter.register_structure_hook(model.Installer, _installer)
     converter.register_structure_hook(model.FirmwareChoice, lambda value, _: _firmware(converter, folder, value))
-    root = {"source": lambda value, _: _source(converter, value), "filesystem_options": _texts}
+    root = {
+        "source": lambda value, _: _source(converter, value),
+        "filesystem_options": _texts,
+        "subvolumes": _subvolumes,
+    }
     _register(converter, model.RootSpec, root)
     outer: tuple[type[Any], ...] = (
         _ImageTable, _EfiTable, model.Content, model.BootloaderSpec, model.DeterministicSpec, model.GivenIdentifiers,
@@ -269,6 +274,13 @@ def _texts(value: Any, _kind: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise Problem(f"{value!r} is not a list of texts", '["one", "two"]')
     return tuple(value)
+
+
+def _subvolumes(value: Any, _kind: Any) -> tuple[Subvolume, ...]:
+    """A table of names and mount points, in the order in which they are mounted."""
+    if not isinstance(value, dict) or not all(isinstance(path, str) for path in value.values()):
+        raise Problem(f"{value!r} is not a table of subvolumes", '{ "@" = "/", "@home" = "/home" }')
+    return tuple(Subvolume(name=name, path=path) for name, path in sorted(value.items(), key=lambda item: item[1]))
 
 
 def _command(value: Any, _kind: Any) -> tuple[str, ...]:

@@ -118,7 +118,7 @@ def make(  # noqa: PLR0913 -- each is a fact of another kind
         accelerator=accelerator,
         firmware=firmware,
         layout=layout,
-        scratch=scratch_filesystem(spec, measure, identifiers),
+        scratch=scratch_filesystem(spec, measure, free + installed, identifiers),
         machine=machine,
         start=start,
         boot_deadline=_BOOT_SECONDS * accelerator.accelerator.time_scale,
@@ -190,8 +190,12 @@ def _population(spec: ImageSpec, huge_directories: int) -> Population:
             f"({huge_directories} here) are laid in chunks and joined in the image{copied}"
         )
     if kind_of(spec).made_in_guest:
-        way += ", then tar in the guest"
-        reason += f"; only a kernel writes {spec.root.filesystem}"
+        kind = kind_of(spec)
+        how, why = f"{kind.programs[0]}", "is packed when everything is in it"
+        if not kind.read_only:
+            how, why = "tar", "is written by a kernel"
+        way += f", then {how} in the guest"
+        reason += f"; {kind.name} {why}"
     return Population(way=way, reason=reason)
 
 

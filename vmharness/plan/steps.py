@@ -9,7 +9,18 @@ from collections.abc import Mapping
 from vmharness.model.bootloader import BOOTLOADERS, NO_BOOTLOADER, Argument
 from vmharness.model.hardware import Accelerator
 from vmharness.model.image import ImageSpec
-from vmharness.model.partitions import Blocks, Ext4, Fat, Filesystem, GuestMade, Layout, Partition
+from vmharness.model.partitions import (
+    Btrfs,
+    Ext4,
+    Fat,
+    Filesystem,
+    GuestMade,
+    Layout,
+    Partition,
+    ReadOnly,
+    label_of,
+    uuid_of,
+)
 from vmharness.model.steps import Step
 
 TARGET_DISK = "target"
@@ -19,6 +30,7 @@ TREE_DISK = "tree"
 _SHORT = 15.0
 _INSTALLER = 120.0
 _COPY = 300.0
+_PACK = 1200.0
 _FAT_NAMES = {"esp": "the EFI system partition", "boot": "the boot partition"}
 
 
@@ -35,9 +47,9 @@ def guest_steps(spec: ImageSpec, layout: Layout, accelerator: Accelerator, *, co
     fats = [part for part in layout.partitions if isinstance(part.filesystem, Fat)]
     root = layout.by_role("root").filesystem
     steps = [step("identify the target disk", "identify", _SHORT, _identify(spec, layout))]
-    if isinstance(root, GuestMade):
+    if isinstance(root, GuestMade) and not isinstance(root, ReadOnly):
         steps.append(step("make the root filesystem", "format-root", _COPY, _root(layout)))
-        steps.append(step("copy the tree", "copy-tree", _COPY, {**_root(layout), "TREE_SERIAL": TREE_DISK}))
+        steps.append(step("copy the tree", "copy-tree", _COPY, _root(layout)))
     steps += [step(f"format {_FAT_NAMES[part.role]}", "format-fat", _SHORT, _format(part)) for part in fats]
     steps.append(step("mount the target", "mount-target", _COPY, _mount(spec, layout)))
     if contents:
@@ -50,6 +62,8 @@ def guest_steps(spec: ImageSpec, layout: Layout, accelerator: Accelerator, *, co
     seal = {**places, "MACHINE_ID": spec.root.machine_id.value}
     steps.append(step("remove what machines must not share", "seal", _SHORT, seal))
     steps.append(step("unmount the target", "unmount", _COPY, {}))
+    if isinstance(root, ReadOnly):
+        steps.append(step("pack the root filesystem", "pack-root", _PACK, _root(layout)))
     if isinstance(root, GuestMade):
         steps.append(step("check the root filesystem", "check-root", _COPY, _root(layout)))
     return tuple(steps)
@@ -84,13 +98,18 @@ def _root(layout: Layout) -> dict[str, str]:
     root = layout.by_role("root")
     filesystem = root.filesystem
     assert isinstance(filesystem, GuestMade)
+    compression = filesystem.compression if isinstance(filesystem, Btrfs | ReadOnly) else "none"
     return {
         "SERIAL": TARGET_DISK,
         "PARTITION": _number(root),
+        "TREE_SERIAL": TREE_DISK,
         "FILESYSTEM": _type(filesystem),
         "UUID": _uuid(filesystem),
-        "LABEL": filesystem.label,
+        "LABEL": label_of(filesystem) or "",
         "OPTIONS": shlex.join(filesystem.options),
+        "COMPRESSION": "" if compression == "none" else compression,
+        "MOUNT_OPTIONS": _mount_options(filesystem),
+        "SUBVOLUMES": _subvolumes(filesystem),
     }
 
 
@@ -108,20 +127,61 @@ def _format(part: Partition) -> dict[str, str]:
 def _mount(spec: ImageSpec, layout: Layout) -> dict[str, str]:
     return {
         "SERIAL": TARGET_DISK,
-        "ROOT_NUMBER": _number(layout.by_role("root")),
-        "ROOT_TYPE": _type(layout.by_role("root").filesystem),
+        **_mounted_root(layout.by_role("root")),
         "BOOT_NUMBER": _number(layout.find("boot")),
         "ESP_NUMBER": _number(layout.find("esp")),
         "ESP_PATH": esp_mount_point(spec),
     }
 
 
+def _mounted_root(part: Partition) -> dict[str, str]:
+    """What is mounted as the target's root: the partition, or the tree's own disk where the root is packed later."""
+    assert part.filesystem is not None
+    if isinstance(part.filesystem, ReadOnly):
+        return {
+            "ROOT_SERIAL": TREE_DISK,
+            "ROOT_NUMBER": "",
+            "ROOT_TYPE": "ext4",
+            "ROOT_OPTIONS": "",
+            "SUBVOLUMES": "",
+            # installers may look for the identifier that the root filesystem is going to have
+            "FUTURE_UUID": _uuid(part.filesystem),
+            "FUTURE_NUMBER": _number(part),
+        }
+    return {
+        "ROOT_SERIAL": TARGET_DISK,
+        "ROOT_NUMBER": _number(part),
+        "ROOT_TYPE": _type(part.filesystem),
+        "ROOT_OPTIONS": _mount_options(part.filesystem),
+        "SUBVOLUMES": _subvolumes(part.filesystem),
+        "FUTURE_UUID": "",
+        "FUTURE_NUMBER": "",
+    }
+
+
+def _mount_options(filesystem: Filesystem) -> str:
+    if isinstance(filesystem, Btrfs) and filesystem.compression != "none":
+        return f"compress={filesystem.compression}"
+    return ""
+
+
+def _subvolumes(filesystem: Filesystem) -> str:
+    """Words NAME=PATH, in the order in which they are mounted."""
+    subvolumes = filesystem.subvolumes if isinstance(filesystem, Btrfs) else ()
+    return " ".join(f"{subvolume.name}={subvolume.path}" for subvolume in subvolumes)
+
+
 def _install(spec: ImageSpec, layout: Layout) -> dict[str, str]:
     """What every installer's script is told."""
     kernel_parameters = spec.bootloader.kernel_parameters
-    # Without a line for it in the target's fstab nothing makes the root filesystem writable later.
-    writable = () if {"rw", "ro"} & set(kernel_parameters) else ("rw",)
     root = layout.by_role("root")
+    filesystem = root.filesystem
+    # Without a line for it in the target's fstab nothing makes the root filesystem writable later.
+    access = "ro" if isinstance(filesystem, ReadOnly) else "rw"
+    first = [] if {"rw", "ro"} & set(kernel_parameters) else [access]
+    if isinstance(filesystem, GuestMade):
+        # an initramfs loads the module by this word
+        first.append(f"rootfstype={_type(filesystem)}")
     partuuid = layout.partuuid(root)
     table = spec.partition_table
     return {
@@ -132,7 +192,7 @@ def _install(spec: ImageSpec, layout: Layout) -> dict[str, str]:
         "ESP_NUMBER": _number(layout.find("esp")),
         "BOOT_PATH": _boot_path(spec),
         "ROOT_ARGUMENT": f"root=PARTUUID={partuuid}" if partuuid else f"root=UUID={_uuid(root.filesystem)}",
-        "KERNEL_PARAMETERS": " ".join([*writable, *kernel_parameters]),
+        "KERNEL_PARAMETERS": " ".join([*first, *kernel_parameters]),
         "TITLE": spec.bootloader.title or spec.name,
         "ENTRY_TOKEN": entry_token(spec),
         "TOUCH_VARIABLES": "1" if spec.efi.touch_variables else "0",
@@ -167,5 +227,6 @@ def _type(filesystem: Filesystem | None) -> str:
 
 
 def _uuid(filesystem: Filesystem | None) -> str:
-    assert filesystem is not None and not isinstance(filesystem, Fat | Blocks)
-    return str(filesystem.uuid)
+    """A filesystem's UUID as text; empty where its kind has none."""
+    assert filesystem is not None
+    return str(uuid_of(filesystem) or "")
