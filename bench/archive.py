@@ -13,7 +13,7 @@ from bench.builds import staged_if_cached
 from bench.context import Context, Skip
 from vmharness.host import index
 from vmharness.host.index import Index, Metadata
-from vmharness.model.image import DebianSource
+from vmharness.model.sources import DebianSource
 
 _SOURCE = DebianSource(
     suite="bookworm",

@@ -15,8 +15,8 @@ from bench.measure import Sample, interleave, timed
 from vmharness.flows.definition import read_definition
 from vmharness.host import kernel, proc
 from vmharness.model import manifest
-from vmharness.model.image import DebianSource
 from vmharness.model.results import StagedTree
+from vmharness.model.sources import DebianSource
 from vmharness.tree.debian import stage_debian
 
 DEBIAN = CHECKOUT / "examples" / "debian-uefi.toml"

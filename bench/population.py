@@ -19,9 +19,9 @@ from bench.trees import make_tree
 from vmharness.disk import image
 from vmharness.disk.filesystems import make_ext4
 from vmharness.host import proc
-from vmharness.model.image import DirectorySource, SourceOwner
 from vmharness.model.partitions import Ext4
 from vmharness.model.results import StagedTree
+from vmharness.model.sources import DirectorySource, SourceOwner
 from vmharness.plan.sizing import root_size
 from vmharness.tree.directory import stage_directory
 

@@ -12,9 +12,10 @@ from attrs import frozen
 from vmharness.disk import image, partitioning
 from vmharness.disk.verify import Expectations
 from vmharness.host import descriptors, proc
-from vmharness.model.image import AutoFirmware, ImageSpec, MinimalSource, RootSpec
+from vmharness.model.image import AutoFirmware, ImageSpec, RootSpec
 from vmharness.model.partitions import Ext4, Fat, Layout, Partition
 from vmharness.model.sizes import MIB
+from vmharness.model.sources import MinimalSource
 from vmharness.model.variables import GLOBAL
 from vmharness.plan import firmware
 from vmharness.plan.identity import derive

@@ -10,9 +10,10 @@ from attrs import evolve
 
 from vmharness.disk import image, packed, partitioning, superblocks
 from vmharness.errors import VerificationFailed
-from vmharness.model.image import EfiSpec, ImageSpec, MinimalSource, PartitionTable, RootSpec
+from vmharness.model.image import EfiSpec, ImageSpec, PartitionTable, RootSpec
 from vmharness.model.partitions import Layout, Squashfs
 from vmharness.model.sizes import MIB
+from vmharness.model.sources import MinimalSource
 from vmharness.plan.identity import derive
 from vmharness.plan.layout import make_layout
 

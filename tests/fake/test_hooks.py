@@ -12,7 +12,8 @@ from vmharness.events import Event, StepOutput
 from vmharness.flows import hooks
 from vmharness.flows.run import Run
 from vmharness.host.rundir import RunDirectory
-from vmharness.model.image import HooksSpec, ImageSpec, MinimalSource, RootSpec
+from vmharness.model.image import HooksSpec, ImageSpec, RootSpec
+from vmharness.model.sources import MinimalSource
 from vmharness.plan.load import load
 
 IMAGE, VARIABLES = "an image.qcow2", "efi-vars.fd"

@@ -16,8 +16,8 @@ from unprivileged import run_as_ordinary_user
 
 from vmharness.disk import filesystems, joining
 from vmharness.errors import HostError
-from vmharness.model.image import DirectorySource, SourceOwner, TarSource
 from vmharness.model.results import StagedTree
+from vmharness.model.sources import DirectorySource, SourceOwner, TarSource
 from vmharness.tree import directory, lookup, spread
 from vmharness.tree.directory import stage_directory
 from vmharness.tree.tar import stage_tar

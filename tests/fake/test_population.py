@@ -19,10 +19,10 @@ from unprivileged import run_as_ordinary_user
 from vmharness.disk import filesystems
 from vmharness.errors import HostError
 from vmharness.host import proc
-from vmharness.model.image import DirectorySource, SourceOwner, TarSource
 from vmharness.model.partitions import Ext4
 from vmharness.model.results import StagedTree
 from vmharness.model.sizes import MIB
+from vmharness.model.sources import DirectorySource, SourceOwner, TarSource
 from vmharness.plan.sizing import root_size
 from vmharness.tree.directory import stage_directory
 from vmharness.tree.tar import stage_tar

@@ -12,10 +12,10 @@ from hypothesis import strategies as some
 
 from vmharness.disk import filesystems
 from vmharness.host import proc
-from vmharness.model.image import DirectorySource
 from vmharness.model.partitions import Ext4
 from vmharness.model.results import TreeMeasure
 from vmharness.model.sizes import GIB, MIB
+from vmharness.model.sources import DirectorySource
 from vmharness.plan.sizing import geometry, journal_blocks, root_size, root_within
 from vmharness.tree.directory import stage_directory
 

@@ -11,9 +11,9 @@ import pytest
 
 from vmharness.disk import filesystems
 from vmharness.host import proc
-from vmharness.model.image import DirectorySource
 from vmharness.model.partitions import Ext4
 from vmharness.model.sizes import MIB
+from vmharness.model.sources import DirectorySource
 from vmharness.plan.sizing import root_size
 from vmharness.tree.directory import stage_directory
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from vmharness.model.image import Content, DirectorySource
+from vmharness.model.image import Content
 from vmharness.model.results import StagedTree
+from vmharness.model.sources import DirectorySource
 from vmharness.tree.boot_files import boot_files
 from vmharness.tree.contents import stage_contents
 from vmharness.tree.directory import stage_directory

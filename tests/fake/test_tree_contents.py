@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from vmharness.errors import SpecError
-from vmharness.model.image import Content, DirectorySource
+from vmharness.model.image import Content
 from vmharness.model.results import StagedTree
+from vmharness.model.sources import DirectorySource
 from vmharness.tree import lookup
 from vmharness.tree.contents import stage_contents
 from vmharness.tree.directory import stage_directory

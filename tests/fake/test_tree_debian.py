@@ -8,7 +8,7 @@ import pytest
 
 from vmharness.errors import HostError
 from vmharness.host import index
-from vmharness.model.image import DebianSource
+from vmharness.model.sources import DebianSource
 from vmharness.tree import debian
 from vmharness.tree.debian import stage_debian
 

@@ -9,8 +9,8 @@ import pytest
 from unprivileged import run_as_ordinary_user
 
 from vmharness.errors import SpecError
-from vmharness.model.image import DirectorySource, SourceOwner
 from vmharness.model.results import StagedTree
+from vmharness.model.sources import DirectorySource, SourceOwner
 from vmharness.tree.directory import stage_directory
 
 

@@ -16,8 +16,9 @@ from unprivileged import run_as_ordinary_user
 
 from vmharness.errors import HostError, SpecError
 from vmharness.host import index
-from vmharness.model.image import NixSource, NixSpec
+from vmharness.model.image import NixSpec
 from vmharness.model.results import StagedTree
+from vmharness.model.sources import NixSource
 from vmharness.tree.nix import stage_nix
 from vmharness.tree.nixstore import Store, write_database
 

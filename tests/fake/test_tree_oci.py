@@ -17,8 +17,8 @@ from container_images import PACKERS, Blobs, folder, layer, member
 
 from vmharness.errors import HostError, SpecError
 from vmharness.host import index
-from vmharness.model.image import OciSource, TarSource
 from vmharness.model.results import StagedTree
+from vmharness.model.sources import OciSource, TarSource
 from vmharness.tree import blobs, oci
 from vmharness.tree.oci import stage_oci
 from vmharness.tree.tar import stage_tar

@@ -13,8 +13,8 @@ import pytest
 
 from vmharness.errors import HostError, SpecError
 from vmharness.host import index
-from vmharness.model.image import TarSource
 from vmharness.model.results import StagedTree
+from vmharness.model.sources import TarSource
 from vmharness.tree import staging
 from vmharness.tree.measure import measure_unpacked
 from vmharness.tree.stream import open_archive

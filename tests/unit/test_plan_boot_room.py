@@ -6,8 +6,9 @@ import pytest
 
 from vmharness.errors import SpecError
 from vmharness.model.bootloader import BOOTLOADERS
-from vmharness.model.image import BootloaderSpec, ImageSpec, Installer, MinimalSource, PartitionTable, RootSpec
+from vmharness.model.image import BootloaderSpec, ImageSpec, Installer, PartitionTable, RootSpec
 from vmharness.model.sizes import MIB
+from vmharness.model.sources import MinimalSource
 from vmharness.plan.boot_room import check_boot_room, enough
 from vmharness.plan.fat import FAT32_MINIMUM
 

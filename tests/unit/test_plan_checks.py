@@ -6,8 +6,9 @@ import pytest
 from attrs import evolve
 
 from vmharness.errors import SpecError
-from vmharness.model.image import BootloaderSpec, Format, ImageSpec, MinimalSource, RootSpec
+from vmharness.model.image import BootloaderSpec, Format, ImageSpec, RootSpec
 from vmharness.model.sizes import GIB
+from vmharness.model.sources import MinimalSource
 from vmharness.plan.checks import check, check_disk
 
 SPEC = ImageSpec(origin=Path("/d/image.toml"), name="x", root=RootSpec(source=MinimalSource()))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from vmharness.errors import SpecError
 from vmharness.model.declared import GROW_FILE_SYSTEM, NO_AUTO, READ_ONLY, DeclaredPartition, Minimize
-from vmharness.model.image import EfiSpec, GivenIdentifiers, ImageSpec, MinimalSource, PartitionTable, RootSpec
+from vmharness.model.image import EfiSpec, GivenIdentifiers, ImageSpec, PartitionTable, RootSpec
 from vmharness.model.partition_types import ALIASES, TYPES, designator_of, name_of, type_named
 from vmharness.model.partitions import (
     BIOS_BOOT_TYPE,
@@ -28,6 +28,7 @@ from vmharness.model.partitions import (
 )
 from vmharness.model.results import FatMeasure, StagedTree, TreeMeasure
 from vmharness.model.sizes import MIB
+from vmharness.model.sources import MinimalSource
 from vmharness.plan.declared import Held, declared_layout, filesystem_label, roles
 from vmharness.plan.fat import clusters, fat_size, sectors_per_cluster
 from vmharness.plan.identity import derive, named

@@ -9,9 +9,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from vmharness.errors import ApiMisuse, SpecError
-from vmharness.model.image import ImageSpec, MinimalSource, PartitionTable, RootSpec
+from vmharness.model.image import ImageSpec, PartitionTable, RootSpec
 from vmharness.model.partitions import ESP_TYPE, ROOT_X86_64_TYPE, SECTOR, Scheme
 from vmharness.model.sizes import GIB, MIB, TIB
+from vmharness.model.sources import MinimalSource
 from vmharness.plan.fat import FAT32_MINIMUM
 from vmharness.plan.identity import derive
 from vmharness.plan.layout import make_layout

@@ -13,22 +13,17 @@ from vmharness.errors import SpecError
 from vmharness.model.image import (
     AutoFirmware,
     Content,
-    DebianSource,
     DescriptorFirmware,
-    DirectorySource,
     FirmwareFiles,
     Format,
     ImageSpec,
     Installer,
     MachineId,
-    MinimalSource,
-    OciSource,
     PartitionTable,
-    SourceOwner,
-    TarSource,
 )
 from vmharness.model.rootfs import ROOT_FILESYSTEMS
 from vmharness.model.sizes import GIB, MIB
+from vmharness.model.sources import DebianSource, DirectorySource, MinimalSource, OciSource, SourceOwner, TarSource
 from vmharness.plan.load import load
 
 ORIGIN = Path("/definitions/image.toml")

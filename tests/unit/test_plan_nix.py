@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from vmharness.errors import SpecError
-from vmharness.model.image import ImageSpec, Installer, NixSource, NixSpec, PartitionTable
+from vmharness.model.image import ImageSpec, Installer, NixSpec, PartitionTable
+from vmharness.model.sources import NixSource
 from vmharness.plan.load import load
 from vmharness.plan.steps import esp_mount_point
 

@@ -9,9 +9,10 @@ import pytest
 
 from vmharness.errors import SpecError
 from vmharness.model.declared import DeclaredContent, DeclaredPartition, Minimize, StorePrefix
-from vmharness.model.image import DirectorySource, ImageSpec, MinimalSource, PartitionTable
+from vmharness.model.image import ImageSpec, PartitionTable
 from vmharness.model.partition_types import TYPES
 from vmharness.model.sizes import GIB, MIB
+from vmharness.model.sources import DirectorySource, MinimalSource
 from vmharness.plan.load import load
 
 ORIGIN = Path("/definitions/image.toml")

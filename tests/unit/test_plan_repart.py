@@ -9,9 +9,10 @@ import pytest
 
 from vmharness.errors import SpecError
 from vmharness.model.declared import Copy, DeclaredPartition, Minimize
-from vmharness.model.image import Format, ImageSpec, NoSource, PartitionTable
+from vmharness.model.image import Format, ImageSpec, PartitionTable
 from vmharness.model.partition_types import TYPES
 from vmharness.model.sizes import GIB, MIB
+from vmharness.model.sources import NoSource
 from vmharness.plan.repart import DefinitionFile, load_repart
 
 FOLDER, ROOT = Path("/defs/router.d"), Path("/tree")

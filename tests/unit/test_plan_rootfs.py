@@ -15,7 +15,6 @@ from vmharness.model.image import (
     GivenIdentifiers,
     ImageSpec,
     Installer,
-    MinimalSource,
     PartitionTable,
     RootSpec,
 )
@@ -23,6 +22,7 @@ from vmharness.model.partitions import Ext4, Subvolume
 from vmharness.model.results import TreeMeasure
 from vmharness.model.rootfs import ROOT_FILESYSTEMS, RootFilesystem
 from vmharness.model.sizes import MIB
+from vmharness.model.sources import MinimalSource
 from vmharness.plan.checks import check
 from vmharness.plan.identity import derive
 from vmharness.plan.layout import make_layout

@@ -28,9 +28,10 @@ from vmharness.model.bootloader import BOOTLOADERS, Argument
 from vmharness.model.facts import HostFacts
 from vmharness.model.firmware import Firmware
 from vmharness.model.hardware import DirectKernel, Disk
-from vmharness.model.image import DebianSource, ImageSpec, NixSource
+from vmharness.model.image import ImageSpec
 from vmharness.model.partitions import Blocks, Erofs, GuestMade, ReadOnly, Swap
 from vmharness.model.sizes import MIB
+from vmharness.model.sources import DebianSource, NixSource
 from vmharness.model.variables import SECRETS
 from vmharness.plan import identity
 from vmharness.plan import make as planning

@@ -10,8 +10,9 @@ from vmharness.errors import SpecError
 from vmharness.host import kernel
 from vmharness.model.declared import DeclaredPartition
 from vmharness.model.hardware import Kernel
-from vmharness.model.image import ImageSpec, MinimalSource
+from vmharness.model.image import ImageSpec
 from vmharness.model.results import StagedTree
+from vmharness.model.sources import MinimalSource
 from vmharness.plan.declared import Held, roles
 from vmharness.tree.compose import Place, compose
 from vmharness.tree.fat import measure_for_fat

@@ -8,9 +8,10 @@ from uuid import UUID
 
 from attrs import evolve, field, frozen
 
-from vmharness.model.image import Content, RootSource
+from vmharness.model.image import Content
 from vmharness.model.partition_types import designator_of, name_of
 from vmharness.model.sizes import MIB
+from vmharness.model.sources import RootSource
 
 DEFAULT_WEIGHT = 1000
 DEFAULT_SIZE_MIN = 10 * MIB

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 from attrs import evolve, field, fields, frozen
@@ -16,21 +15,15 @@ from cattrs.errors import AttributeValidationNote, BaseValidationError, Forbidde
 from cattrs.gen import make_dict_structure_fn, override
 
 from vmharness.errors import SpecError
-from vmharness.model import declared
+from vmharness.model import declared, sources
 from vmharness.model import image as model
 from vmharness.model.bootloader import BOOTLOADERS, Argument, Bootloader
-from vmharness.model.partitions import Subvolume
-from vmharness.model.sizes import MIB, parse_size
+from vmharness.model.sizes import MIB
+from vmharness.plan import values
 from vmharness.plan.checks import check
 from vmharness.plan.partition_checks import check_mixture
 from vmharness.plan.partition_values import HOOKS
 from vmharness.plan.problem import Problem, nearest
-
-_T = TypeVar("_T")
-
-
-_UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
-_HEX32 = re.compile(r"[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{4}")
 
 
 @frozen(kw_only=True)
@@ -54,7 +47,7 @@ class _EfiTable:
 @frozen(kw_only=True)
 class _Document:
     image: _ImageTable
-    root: model.RootSpec = field(factory=lambda: model.RootSpec(source=model.NoSource()))
+    root: model.RootSpec = field(factory=lambda: model.RootSpec(source=sources.NoSource()))
     partition: tuple[declared.DeclaredPartition, ...] = ()
     contents: tuple[model.Content, ...] = ()
     bootloader: model.BootloaderSpec = field(factory=model.BootloaderSpec)
@@ -85,7 +78,7 @@ def load(text: str, origin: Path) -> model.ImageSpec:
         raise _spec_error(origin, key, problem) from error
     if document.partition:
         check_mixture(data, str(origin))
-    elif isinstance(document.root.source, model.NoSource):
+    elif isinstance(document.root.source, sources.NoSource):
         raise SpecError(
             "the key 'root' is missing", origin=str(origin), key="root", hint="or declare partitions: [[partition]]"
         )
@@ -122,7 +115,7 @@ def load(text: str, origin: Path) -> model.ImageSpec:
 def _with_defaults(document: _Document, data: Mapping[str, Any]) -> _Document:
     """What follows from the rest: a Nix closure's label is NixOS' own, a store alone has no partitions."""
     root, image, nix = document.root, document.image, document.nix
-    if isinstance(root.source, model.NixSource) and "label" not in data["root"]:
+    if isinstance(root.source, sources.NixSource) and "label" not in data["root"]:
         root = evolve(root, label="nix-store" if nix.store_only else "nixos")
     if nix.store_only and "partition-table" not in data["image"]:
         image = evolve(image, partition_table=model.PartitionTable.NONE)
@@ -134,39 +127,46 @@ def _with_defaults(document: _Document, data: Mapping[str, Any]) -> _Document:
 def _converter(folder: Path) -> Converter:
     converter = Converter(forbid_extra_keys=True)
     for plain in (str, bool):
-        converter.register_structure_hook(plain, _exactly)
-    converter.register_structure_hook_func(lambda kind: isinstance(kind, type) and issubclass(kind, Enum), _one_of)
+        converter.register_structure_hook(plain, values.exactly)
+    converter.register_structure_hook_func(
+        lambda kind: isinstance(kind, type) and issubclass(kind, Enum), values.one_of
+    )
     converter.register_structure_hook(Path, lambda value, _: _path(folder, value))
-    converter.register_structure_hook(UUID, _guid)
-    numbers = dict.fromkeys(("disk_signature", "esp_volume_id", "boot_volume_id", "volume_id"), _hex32)
-    sizes = {"size": _size_or_auto, "additional_space": _size, "boot_size": _size, "memory": _size}
-    sizes |= dict.fromkeys(("size_min", "size_max", "padding_min", "padding_max"), _size)
+    converter.register_structure_hook(UUID, values.guid)
+    numbers = dict.fromkeys(("disk_signature", "esp_volume_id", "boot_volume_id", "volume_id"), values.hex32)
+    sizes = {
+        "size": values.size_or_auto,
+        "additional_space": values.size,
+        "boot_size": values.size,
+        "memory": values.size,
+    }
+    sizes |= dict.fromkeys(("size_min", "size_max", "padding_min", "padding_max"), values.size)
     special = {
         **sizes,
         **numbers,
-        "mode": _mode,
-        "directory_mode": _mode,
-        "include": _texts,
-        "kernel_parameters": _texts,
-        "after_build": _command,
-        "additional_paths": lambda value, _: tuple(folder / text for text in _texts(value, _)),
-        "user": _identity,
-        "group": _identity,
+        "mode": values.mode,
+        "directory_mode": values.mode,
+        "include": values.texts,
+        "kernel_parameters": values.texts,
+        "after_build": values.command,
+        "additional_paths": lambda value, _: tuple(folder / text for text in values.texts(value, _)),
+        "user": values.identity,
+        "group": values.identity,
         "source": lambda value, _: str(_path(folder, value)),
     }
     inner: tuple[type[Any], ...] = (
-        model.DirectorySource, model.TarSource, model.OciSource, model.DebianSource, model.NixSource,
+        sources.DirectorySource, sources.TarSource, sources.OciSource, sources.DebianSource, sources.NixSource,
         model.FirmwareFiles,
     )  # fmt: skip
     for kind in inner:
         _register(converter, kind, special)
-    converter.register_structure_hook(model.RootSource, lambda value, _: _source(converter, value))
+    converter.register_structure_hook(sources.RootSource, lambda value, _: _source(converter, value))
     converter.register_structure_hook(model.Installer, _installer)
     converter.register_structure_hook(model.FirmwareChoice, lambda value, _: _firmware(converter, folder, value))
     root = {
         "source": lambda value, _: _source(converter, value),
-        "filesystem_options": _texts,
-        "subvolumes": _subvolumes,
+        "filesystem_options": values.texts,
+        "subvolumes": values.subvolumes,
     }
     _register(converter, model.RootSpec, root)
     outer: tuple[type[Any], ...] = (
@@ -191,9 +191,9 @@ def _partition_hooks(converter: Converter, folder: Path, sizes: Mapping[str, Any
     return {
         **sizes,
         **HOOKS,
-        "volume_id": _hex32,
-        "directories": _texts,
-        "store_paths": lambda value, kind: tuple(_path(folder, path) for path in _texts(value, kind)),
+        "volume_id": values.hex32,
+        "directories": values.texts,
+        "store_paths": lambda value, kind: tuple(_path(folder, path) for path in values.texts(value, kind)),
         "contents": _tables_of(converter, "partition.contents", declared.DeclaredContent),
         "source": lambda value, _: _source(converter, value),
     }
@@ -231,65 +231,8 @@ def _key(kind: type[Any], attribute: str) -> str:
     return attribute.replace("_", "-")
 
 
-def _exactly(value: Any, kind: type[_T]) -> _T:
-    if type(value) is not kind:
-        names = {str: "a text in quotes", bool: "true or false"}
-        raise Problem(f"{value!r} has the wrong type", names[kind])
-    return value
-
-
-def _one_of(value: Any, kind: type[Enum]) -> Enum:
-    allowed = [str(member.value) for member in kind]
-    if value not in allowed:
-        raise Problem(f"{value!r} is not known{nearest(str(value), allowed)}", " | ".join(allowed))
-    return kind(value)
-
-
 def _path(folder: Path, value: Any) -> Path:
-    return folder / _exactly(value, str)
-
-
-def _size(value: Any, _kind: Any) -> int:
-    allowed = "512M, 4GiB, or a number of bytes"
-    if not isinstance(value, str | int):
-        raise Problem(f"{value!r} is not a size", allowed)
-    try:
-        return parse_size(value)
-    except ValueError as error:
-        raise Problem(str(error), allowed) from error
-
-
-def _size_or_auto(value: Any, kind: Any) -> int | None:
-    return None if value == "auto" else _size(value, kind)
-
-
-def _mode(value: Any, _kind: Any) -> int:
-    text = value if isinstance(value, str) else ""
-    if not text or any(digit not in "01234567" for digit in text) or int(text, 8) > 0o7777:
-        raise Problem(f"{value!r} is not a file mode", 'octal digits in quotes, such as "0644"')
-    return int(text, 8)
-
-
-def _texts(value: Any, _kind: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise Problem(f"{value!r} is not a list of texts", '["one", "two"]')
-    return tuple(value)
-
-
-def _subvolumes(value: Any, _kind: Any) -> tuple[Subvolume, ...]:
-    """A table of names and mount points, in the order in which they are mounted."""
-    if not isinstance(value, dict) or not all(isinstance(path, str) for path in value.values()):
-        raise Problem(f"{value!r} is not a table of subvolumes", '{ "@" = "/", "@home" = "/home" }')
-    return tuple(Subvolume(name=name, path=path) for name, path in sorted(value.items(), key=lambda item: item[1]))
-
-
-def _command(value: Any, _kind: Any) -> tuple[str, ...]:
-    """A command of the host: an argument list, or a text for the shell, which gets its arguments as ``$1`` and on."""
-    if isinstance(value, str) and value.strip():
-        return ("/bin/sh", "-c", value, "after-build")
-    if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
-        raise Problem(f"{value!r} is not a command", '"gzip --keep $1" or ["./finish", "--fast"]')
-    return tuple(value)
+    return folder / values.exactly(value, str)
 
 
 def _tables_of(converter: Converter, key: str, kind: type[Any]) -> Callable[[Any, Any], tuple[Any, ...]]:
@@ -306,28 +249,17 @@ def _list_of(kind: type[Any]) -> Any:
     return list[kind]  # type: ignore[valid-type]  # a type that is only known here
 
 
-def _identity(value: Any, _kind: Any) -> str:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, str | int)
-        or value == ""
-        or (isinstance(value, int) and value < 0)
-    ):
-        raise Problem(f"{value!r} is not a user or group", "a name or a number")
-    return str(value)
-
-
 _SOURCES: dict[str, Any] = {
-    "directory": model.DirectorySource,
-    "tar": model.TarSource,
-    "oci": model.OciSource,
-    "debian": model.DebianSource,
-    "minimal": model.MinimalSource,
-    "nix": model.NixSource,
+    "directory": sources.DirectorySource,
+    "tar": sources.TarSource,
+    "oci": sources.OciSource,
+    "debian": sources.DebianSource,
+    "minimal": sources.MinimalSource,
+    "nix": sources.NixSource,
 }
 
 
-def _source(converter: Converter, value: Any) -> model.RootSource:
+def _source(converter: Converter, value: Any) -> sources.RootSource:
     if not isinstance(value, dict):
         raise Problem(f"{value!r} is not a root source", '{ tar = "root.tar" } and the like')
     kinds = [kind for kind in _SOURCES if kind in value]
@@ -339,8 +271,8 @@ def _source(converter: Converter, value: Any) -> model.RootSource:
     if kind == "minimal":
         if value != {"minimal": True}:
             raise Problem("the minimal source takes no settings", "{ minimal = true }")
-        return model.MinimalSource()
-    source: model.RootSource = converter.structure(value, _SOURCES[kind])
+        return sources.MinimalSource()
+    source: sources.RootSource = converter.structure(value, _SOURCES[kind])
     return source
 
 
@@ -365,7 +297,7 @@ def _arguments(bootloader: Bootloader, value: Any) -> tuple[str, ...]:
     if bootloader.argument is Argument.PATH and isinstance(value, str) and value.startswith("/"):
         return (value,)
     if bootloader.argument is Argument.COMMAND and isinstance(value, list):
-        return _texts(value, None)
+        return values.texts(value, None)
     raise Problem(f"'{bootloader.name}' is given {bootloader.argument.value} besides", _installer_form(bootloader))
 
 
@@ -377,21 +309,6 @@ def _installer_form(bootloader: Bootloader) -> str:
     examples = {Argument.PATH: '"/path"', Argument.COMMAND: '["..."]'}
     example = examples.get(bootloader.argument)
     return f"{{ {bootloader.name} = {example} }}" if example else bootloader.name
-
-
-def _guid(value: Any, _kind: Any) -> UUID:
-    """A UUID in its one canonical form: tools disagree about what others mean, and "repair" them silently."""
-    if not isinstance(value, str) or not _UUID.fullmatch(value):
-        raise Problem(f"{value!r} is not a UUID", "32 hexadecimal digits in groups of 8-4-4-4-12")
-    if int(value.replace("-", ""), 16) == 0:
-        raise Problem("the UUID of zeros means none", "32 hexadecimal digits in groups of 8-4-4-4-12")
-    return UUID(value)
-
-
-def _hex32(value: Any, _kind: Any) -> int:
-    if not isinstance(value, str) or not _HEX32.fullmatch(value) or not int(value.replace("-", ""), 16):
-        raise Problem(f"{value!r} is not an identifier of 32 bits", "eight hexadecimal digits in quotes, not all zero")
-    return int(value.replace("-", ""), 16)
 
 
 def _firmware(converter: Converter, folder: Path, value: Any) -> model.FirmwareChoice:

@@ -14,9 +14,10 @@ from attrs import asdict, frozen
 from vmharness.model.bootloader import BOOTLOADERS
 from vmharness.model.firmware import Firmware
 from vmharness.model.hardware import AcceleratorVerdict, MachineSpec
-from vmharness.model.image import DirectorySource, ImageSpec
+from vmharness.model.image import ImageSpec
 from vmharness.model.partitions import Ext4, Fat, Layout, Partition
 from vmharness.model.results import StagedContents, StagedTree, TreeMeasure
+from vmharness.model.sources import DirectorySource
 from vmharness.model.steps import Step
 from vmharness.plan.checks import check_disk
 from vmharness.plan.declared import Held, declared_layout

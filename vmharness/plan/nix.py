@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from vmharness.errors import SpecError
 from vmharness.model.bootloader import NIXOS, NO_BOOTLOADER
-from vmharness.model.image import ImageSpec, MachineId, NixSource, NixSpec, PartitionTable
+from vmharness.model.image import ImageSpec, MachineId, NixSpec, PartitionTable
+from vmharness.model.sources import NixSource
 
 
 def check_nix(spec: ImageSpec) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 from vmharness.errors import HostError
 from vmharness.host import proc
 from vmharness.host.versions import version_of
-from vmharness.model.image import DebianSource
 from vmharness.model.results import StagedTree
+from vmharness.model.sources import DebianSource
 from vmharness.tree import apt
 from vmharness.tree.apt import Stanza
 from vmharness.tree.staging import staged

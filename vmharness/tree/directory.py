@@ -12,8 +12,8 @@ from pathlib import Path
 
 from vmharness.errors import SpecError
 from vmharness.host import proc
-from vmharness.model.image import DirectorySource, SourceOwner
 from vmharness.model.results import StagedTree
+from vmharness.model.sources import DirectorySource, SourceOwner
 from vmharness.tree.measure import survey
 from vmharness.tree.staging import staged
 from vmharness.tree.stream import Stream

@@ -16,8 +16,8 @@ from vmharness.host.data import data_directory
 from vmharness.host.libraries import libraries
 from vmharness.host.modules import module_bytes, resolve_modules
 from vmharness.model.hardware import Kernel
-from vmharness.model.image import DirectorySource, SourceOwner
 from vmharness.model.results import StagedTree
+from vmharness.model.sources import DirectorySource, SourceOwner
 from vmharness.tree.directory import stage_directory
 
 MARKER = "vmharness minimal: up"

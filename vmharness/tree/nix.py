@@ -17,8 +17,9 @@ from attrs import frozen
 
 from vmharness.errors import SpecError
 from vmharness.host import cache, proc
-from vmharness.model.image import NixSource, NixSpec
+from vmharness.model.image import NixSpec
 from vmharness.model.results import StagedTree
+from vmharness.model.sources import NixSource
 from vmharness.tree.measure import survey
 from vmharness.tree.nixstore import STORE, Registration, Store, store_path, write_database
 from vmharness.tree.staging import staged

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from vmharness.errors import HostError, SpecError
 from vmharness.host import proc
-from vmharness.model.image import OciSource
 from vmharness.model.results import StagedTree
+from vmharness.model.sources import OciSource
 from vmharness.tree.blobs import Store, open_store, plain_bytes
 from vmharness.tree.images import Contents, Image, Platform, images
 from vmharness.tree.layers import Layer, apply_layers

@@ -8,20 +8,19 @@ from typing import assert_never
 from vmharness.errors import ApiMisuse
 from vmharness.model.bootloader import NIXOS
 from vmharness.model.hardware import Kernel
-from vmharness.model.image import (
+from vmharness.model.image import ImageSpec, PartitionTable
+from vmharness.model.results import StagedTree
+from vmharness.model.rootfs import ROOT_FILESYSTEMS
+from vmharness.model.sources import (
     DebianSource,
     DirectorySource,
-    ImageSpec,
     MinimalSource,
     NixSource,
     NoSource,
     OciSource,
-    PartitionTable,
     RootSource,
     TarSource,
 )
-from vmharness.model.results import StagedTree
-from vmharness.model.rootfs import ROOT_FILESYSTEMS
 from vmharness.tree import minimal
 from vmharness.tree.debian import stage_debian
 from vmharness.tree.directory import stage_directory

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from vmharness.errors import HostError, SpecError
 from vmharness.host import cache, proc
-from vmharness.model.image import TarSource
 from vmharness.model.results import StagedTree
+from vmharness.model.sources import TarSource
 from vmharness.tree.staging import staged
 from vmharness.tree.stream import compression_of, open_archive
 
