@@ -75,9 +75,11 @@ def test_options_are_words_without_control_characters() -> None:
     assert "filesystem-options[1]" in refusal(spec_of("xfs", filesystem_options=("-i", "a\nb")))
 
 
-def test_ext4_takes_no_option_that_moves_what_is_set_in_it() -> None:
-    """The host sets ext4's inodes and knows one set of features."""
-    assert "root.filesystem-options" in refusal(spec_of("ext4", filesystem_options=("-O", "inline_data")))
+def test_ext4_takes_the_options_that_leave_its_inodes_alone() -> None:
+    """Reserved blocks, behaviour on errors, mount point and no journal are the user's; layout and size are planned."""
+    check(spec_of("ext4", filesystem_options=("-m", "1.5", "-e", "panic", "-M", "/", "-O", "^has_journal")))
+    for words in (("-O", "inline_data"), ("-I", "128"), ("-m",), ("-m", "x"), ("-N", "10"), ("-E", "offset=0"), ("",)):
+        assert "root.filesystem-options" in refusal(spec_of("ext4", filesystem_options=words))
 
 
 @pytest.mark.parametrize("kind", GUEST_MADE)

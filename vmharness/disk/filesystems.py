@@ -41,8 +41,11 @@ def make_ext4(disk: Path, offset: int, ext4: Ext4, tree: StagedTree) -> None:
     options = ",".join([*(f"{key}={value}" for key, value in extended.items()), "nodiscard"])
     if tree.index is not None:
         options += ",no_copy_xattrs"  # the staged files' own (a security label of the host, say) are not meant
-    journal = f"size={journal_blocks(ext4.size) * _BLOCK // MIB}"
-    argv = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", str(_BLOCK), "-E", options, "-J", journal, "-L", ext4.label]
+    journal = ["-J", f"size={journal_blocks(ext4.size) * _BLOCK // MIB}"]
+    if "^has_journal" in ext4.options:
+        journal = []
+    argv = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", str(_BLOCK), "-E", options, *journal, "-L", ext4.label]
+    argv += [*ext4.options]
     argv += ["-U", str(ext4.uuid), "-N", str(ext4.inodes), "-d", str(tree.directory), disk.name]
     argv += [str(ext4.size // _BLOCK)]
     config = {"MKE2FS_CONFIG": str(_CONFIG)}

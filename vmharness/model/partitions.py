@@ -35,6 +35,7 @@ class Ext4:
     :param size: bytes of the filesystem.
     :param inodes: number of inodes.
     :param hash_seed: seed of the directory hashes.
+    :param options: more words for mke2fs.
     """
 
     label: str
@@ -42,6 +43,7 @@ class Ext4:
     hash_seed: UUID
     size: int
     inodes: int
+    options: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True)

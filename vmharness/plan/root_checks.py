@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 from vmharness.errors import SpecError
@@ -10,6 +11,13 @@ from vmharness.model.rootfs import ROOT_FILESYSTEMS, RootFilesystem
 
 # What a definition has without saying so.
 _DEFAULT_LABELS = {"", "root", "nixos"}
+# What mke2fs may be told of an ext4 besides; its manual page has the values.
+_EXT4_OPTIONS = {
+    "-m": re.compile(r"\d+(\.\d+)?"),
+    "-e": re.compile(r"continue|remount-ro|panic"),
+    "-M": re.compile(r"/[!-~]{0,62}"),
+    "-O": re.compile(r"\^has_journal"),
+}
 # What a mount point and a subvolume may be called: they are words in fstab(5) and in mount options.
 _PATH = re.compile(r"[A-Za-z0-9@._-]+(/[A-Za-z0-9@._-]+)*")
 
@@ -52,12 +60,8 @@ def _check_label(spec: ImageSpec, kind: RootFilesystem) -> None:
 
 
 def _check_options(spec: ImageSpec, kind: RootFilesystem) -> None:
-    if spec.root.filesystem_options and not kind.made_in_guest:
-        raise SpecError(
-            f"{kind.name} takes no options: its inodes are set by vmharness, which knows one set of features",
-            origin=str(spec.origin),
-            key="root.filesystem-options",
-        )
+    if not kind.made_in_guest:
+        _check_ext4_options(spec)
     if spec.root.compression not in {"", *kind.compressions}:
         raise SpecError(
             f"{spec.root.compression!r} is no compression of {kind.name}",
@@ -71,6 +75,20 @@ def _check_options(spec: ImageSpec, kind: RootFilesystem) -> None:
                 "an option has no control characters",
                 origin=str(spec.origin),
                 key=f"root.filesystem-options[{number}]",
+            )
+
+
+def _check_ext4_options(spec: ImageSpec) -> None:
+    """The inodes of an ext4 are set by vmharness, which knows one layout of them: what changes it is refused."""
+    words = spec.root.filesystem_options
+    for option, value in itertools.zip_longest(words[::2], words[1::2]):
+        pattern = _EXT4_OPTIONS.get(option)
+        if pattern is None or value is None or not pattern.fullmatch(value):
+            raise SpecError(
+                f"{' '.join(filter(None, (option, value)))!r} is not for mke2fs: size, features and inodes are planned",
+                origin=str(spec.origin),
+                key="root.filesystem-options",
+                allowed='-m PERCENT, -e BEHAVIOUR, -M DIRECTORY, -O ^has_journal, each two words: ["-m", "1"]',
             )
 
 

@@ -72,6 +72,7 @@ def root_filesystem(
                 hash_seed=identifiers.hash_seed,
                 size=within.size,
                 inodes=within.inodes,
+                options=root.filesystem_options,
             )
 
 
