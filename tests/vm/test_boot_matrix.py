@@ -15,6 +15,7 @@ from running import Workplace
 DEFINITION = """
 [image]
 name = "{name}"
+format = "raw"
 partition-table = "{table}"
 additional-space = "64M"
 boot-size = "160M"
@@ -29,6 +30,10 @@ source = {{ debian = "bookworm", include = [
 source = "init"
 target = "/sbin/init"
 mode = "0755"
+
+[[contents]]
+source = "menu.cfg"
+target = "/etc/default/grub.d/menu.cfg"
 
 [bootloader]
 install = {install}
@@ -104,6 +109,7 @@ def test_it_boots(row: Row, place: Workplace) -> None:
     """The built image boots to the target's init under every firmware that its table is for, from one file."""
     init = place.folder / "init"
     init.write_text(INIT)
+    (place.folder / "menu.cfg").write_text("GRUB_TIMEOUT=0\n")
     output = place.build(row.definition, output="out")
     for firmware in row.firmwares:
         _boots(place, output, firmware)

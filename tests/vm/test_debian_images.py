@@ -62,13 +62,6 @@ SYSTEMD_BOOT = "\\EFI\\systemd\\systemd-bootx64.efi"
 CASES = [
     Case(
         suite="bookworm",
-        install="systemd-boot",
-        include=COMMON + GRUB,  # the same tree as the next one's
-        description="Linux Boot Manager",
-        loader=SYSTEMD_BOOT,
-    ),
-    Case(
-        suite="bookworm",
         install="grub",
         include=COMMON + GRUB,
         description="bookworm-grub",

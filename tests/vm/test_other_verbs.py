@@ -17,7 +17,7 @@ def test_plan_is_json_and_makes_nothing(place: Workplace) -> None:
     plan = done.json()
     assert [part["role"] for part in plan["layout"]["partitions"]] == ["esp", "root"]
     scripts = [step["script"] for step in plan["steps"]]
-    assert scripts == ["identify", "format-esp", "mount-target", "install-systemd-boot", "seal", "unmount"]
+    assert scripts == ["identify", "format-fat", "mount-target", "install-systemd-boot", "seal", "unmount"]
     assert all(step["deadline"] > 0 for step in plan["steps"])
     assert sorted(path.name for path in place.folder.iterdir()) == ["image.toml", "runs"]
     assert place.run_directories() == []
