@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -10,6 +11,10 @@ TESTS = Path(__file__).resolve().parent
 
 # Programs of our own environment come first, as vmharness itself looks for them, also when it is not activated.
 os.environ["PATH"] = f"{Path(sys.executable).absolute().parent}:{os.environ['PATH']}"
+
+# A shell lets what it starts in the background ignore Ctrl-C; tests that press it are started so, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
