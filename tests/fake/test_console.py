@@ -366,13 +366,13 @@ def test_a_panic_across_a_long_lines_cut(bench: Callable[..., Bench]) -> None:
 
 
 def test_lines_are_handed_over(bench: Callable[..., Bench]) -> None:
-    """Each complete line is handed over once, without its end and without control sequences."""
+    """Each line is handed over once, without its end and without control sequences, at last an unfinished one."""
     lines: list[str] = []
     one = bench(on_line=lines.append)
     one.guest.sendall(b"\x1b[2Jone\r\n\r\n\x1b[31mtwo\x1b[0m\nthree")
     one.expect("three")
     one.console.close()
-    assert lines == ["one", "", "two"]
+    assert lines == ["one", "", "two", "three"]
 
 
 def test_a_listener_that_fails(bench: Callable[..., Bench]) -> None:

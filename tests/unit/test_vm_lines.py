@@ -57,6 +57,17 @@ def test_cutting_changes_no_lines(text: str, cuts: list[int]) -> None:
     assert whole.subject.last_words == pieces.subject.last_words
 
 
+def test_the_end_finishes_a_line() -> None:
+    """What is unfinished when nothing more will come is handed over as a line, once, and stays among the last words."""
+    heard = Heard()
+    heard.feed("one\nLinux ver")
+    assert heard.lines == ["one"]
+    heard.subject.finish()
+    heard.subject.finish()
+    assert heard.lines == ["one", "Linux ver"]
+    assert heard.subject.last_words == "one\nLinux ver"
+
+
 def test_the_last_words_are_few() -> None:
     """Of many lines the last ones are kept, with the unfinished one."""
     heard = Heard()

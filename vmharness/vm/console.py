@@ -207,7 +207,7 @@ class Console:
                 tap(data)
             self._take(self._cleaner.feed(data))
         self._take(self._cleaner.feed(b"", final=True))
-        self._lines.judge_unfinished()
+        self._lines.finish()
 
     def _record(self, data: bytes) -> None:
         rest = memoryview(data)

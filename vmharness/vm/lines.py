@@ -45,7 +45,8 @@ class Lines:
     An unfinished line is judged only when its writer says that nothing more has come for a moment: it may be a prompt,
     or words cut off by death, but as a rule it is the beginning of a line.
 
-    :param on_line: gets each complete line, and the parts of one that is longer than 4096 characters.
+    :param on_line: gets each complete line, the parts of one that is longer than 4096 characters, and at the end the
+        unfinished one.
     :param on_death: gets the pattern and the text that matched it.
     """
 
@@ -86,6 +87,12 @@ class Lines:
         """Look at the unfinished line: nothing more has come for a moment."""
         self._judge(self._partial)
         self.unjudged = False
+
+    def finish(self) -> None:
+        """Take the unfinished line for a whole one: nothing more will come."""
+        self.judge_unfinished()
+        if self._partial:
+            self._hand_over(self._partial)
 
     def _shortened(self, line: str) -> str:
         """Hand over the beginning of a line that is too long; gives the rest, in which a death pattern may begin."""
