@@ -170,7 +170,9 @@ def find_firmware(identity: FirmwareIdentity) -> Firmware:
             f"the image was built for the firmware {code.path}, which {there} on this host",
             hint=f"install the firmware with SHA-256 {code.sha256[:16]}..., or build the image again here",
         )
-    return Firmware(code=code.path, template=template.path, features=(), description=identity.description)
+    return Firmware(
+        code=code.path, template=template.path, features=identity.features, description=identity.description
+    )
 
 
 def _reach(

@@ -128,6 +128,7 @@ def _firmware_identity(firmware: Firmware) -> manifest.FirmwareIdentity:
         description=firmware.description,
         code=_source_file(firmware.code),
         template=_source_file(firmware.template),
+        features=firmware.features,
     )
 
 

@@ -44,11 +44,12 @@ class SourceFile:
 
 @frozen(kw_only=True)
 class FirmwareIdentity:
-    """The firmware that the variable store belongs to."""
+    """The firmware that the variable store belongs to; ``features`` are its descriptor's, such as ``requires-smm``."""
 
     description: str
     code: SourceFile
     template: SourceFile
+    features: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True)

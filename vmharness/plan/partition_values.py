@@ -9,8 +9,8 @@ from uuid import UUID
 from vmharness.model.declared import Minimize
 from vmharness.model.partition_types import ALIASES, TYPES, type_named
 from vmharness.plan.problem import Problem, nearest
+from vmharness.plan.values import UUID_FORM
 
-_UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _PLAIN_UUID = re.compile(r"[0-9A-Fa-f]{32}")
 _LARGEST_WEIGHT = 1_000_000
 # UEFI 2.10, table 5.8: the three common bits, and the sixteen of each type; sfdisk sets no others
@@ -19,7 +19,7 @@ ALLOWED_FLAGS = 0b111 | 0xFFFF << 48
 
 def partition_type(value: Any, _kind: Any = None) -> UUID:
     """A type by its name or GUID."""
-    if isinstance(value, str) and _UUID.fullmatch(value):
+    if isinstance(value, str) and UUID_FORM.fullmatch(value):
         return UUID(value)
     found = type_named(value) if isinstance(value, str) else None
     if found is None:
@@ -61,7 +61,7 @@ def flags(value: Any, _kind: Any = None) -> int:
 
 def plain_uuid(text: str) -> UUID:
     """A UUID as systemd takes it, with or without dashes."""
-    if not _UUID.fullmatch(text) and not _PLAIN_UUID.fullmatch(text):
+    if not UUID_FORM.fullmatch(text) and not _PLAIN_UUID.fullmatch(text):
         raise Problem(f"{text!r} is not a UUID", "32 hexadecimal digits in groups of 8-4-4-4-12")
     if UUID(text).int == 0:
         raise Problem("the UUID of zeros means none", "32 hexadecimal digits in groups of 8-4-4-4-12")

@@ -12,7 +12,7 @@ from vmharness.model.sizes import parse_size
 from vmharness.plan.problem import Problem, nearest
 
 _T = TypeVar("_T")
-_UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+UUID_FORM = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _HEX32 = re.compile(r"[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{4}")
 
 
@@ -93,7 +93,7 @@ def identity(value: Any, _kind: Any) -> str:
 
 def guid(value: Any, _kind: Any) -> UUID:
     """A UUID in its one canonical form: tools disagree about what others mean, and "repair" them silently."""
-    if not isinstance(value, str) or not _UUID.fullmatch(value):
+    if not isinstance(value, str) or not UUID_FORM.fullmatch(value):
         raise Problem(f"{value!r} is not a UUID", "32 hexadecimal digits in groups of 8-4-4-4-12")
     if int(value.replace("-", ""), 16) == 0:
         raise Problem("the UUID of zeros means none", "32 hexadecimal digits in groups of 8-4-4-4-12")
