@@ -52,6 +52,7 @@ _PACKAGES = {
     "newuidmap": "uidmap",
     "nix-store": "nix-bin",
     "mkswap": "util-linux",
+    "swtpm": "swtpm",
 }
 
 
