@@ -37,15 +37,19 @@ def run(tmp_path: Path) -> RunDirectory:
 
 @pytest.fixture
 def new_machine(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> NewMachine:
-    """Makes a machine whose QEMU is the fake one; keywords besides ``spec`` and ``on_line`` are the scenario's keys."""
+    """Makes a machine whose QEMU is the fake one; keywords that are not the machine's own are the scenario's keys."""
 
     def make(
-        *, on_line: Callable[[str], None] | None = None, spec: MachineSpec | None = None, **scenario: Any
+        *,
+        on_line: Callable[[str], None] | None = None,
+        on_output: Callable[[bytes], None] | None = None,
+        spec: MachineSpec | None = None,
+        **scenario: Any,
     ) -> Machine:
         file = run.path / "scenario.json"
         file.write_text(json.dumps(scenario))
         monkeypatch.setenv("FAKE_QEMU_SCENARIO", str(file))
         spec = spec or MachineSpec(accelerator=Accelerator.TCG, command_console=True, root_ports=2)
-        return Machine(spec, run, on_line=on_line, program=str(FAKE_QEMU))
+        return Machine(spec, run, on_line=on_line, on_output=on_output, program=str(FAKE_QEMU))
 
     return make

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from fake_machines import NewMachine
 
-from vmharness.model.outcome import Died, Panicked, Stalled
+from vmharness.model.outcome import Died, Ended, Panicked, Stalled
 from vmharness.vm.console import Console, Seen
 from vmharness.vm.ending import Ending
 from vmharness.vm.lines import DEATHS
@@ -35,7 +35,7 @@ class Bench:
             name="log", stream=ours, transcript=tmp_path / "transcript", ending=self.ending, deaths=DEATHS, **settings
         )
 
-    def expect(self, pattern: str, within: float = 5) -> Seen | Stalled | Panicked | Died:
+    def expect(self, pattern: str, within: float = 5) -> Seen | Stalled | Ended:
         """Wait for one pattern."""
         return self.console.expect([re.compile(pattern)], within=within, waiting_for=pattern)
 

@@ -19,7 +19,7 @@ from fake_machines import FAKE_QEMU, NewMachine, leftovers, snapshot
 from vmharness.errors import ApiMisuse, HostError, LaunchFailed, QemuDied, QemuError, QmpRefused
 from vmharness.host.rundir import RunDirectory
 from vmharness.model.hardware import Accelerator, DirectKernel, Disk, MachineSpec
-from vmharness.model.outcome import Died, Panicked, Stalled
+from vmharness.model.outcome import Died, Ended, Panicked, Stalled
 from vmharness.vm.console import Seen
 from vmharness.vm.machine import Machine, State
 
@@ -29,7 +29,7 @@ NEVER = re.compile("never printed")
 SPEC = MachineSpec(accelerator=Accelerator.TCG)
 
 
-def wait_on_log(machine: Machine, within: float = 5) -> Seen | Stalled | Panicked | Died:
+def wait_on_log(machine: Machine, within: float = 5) -> Seen | Stalled | Ended:
     return machine.log.expect([NEVER], within=within, waiting_for="a text that never comes")
 
 
@@ -92,7 +92,10 @@ def test_starting_twice_is_misuse(new_machine: NewMachine) -> None:
         machine.start()
         with pytest.raises(ApiMisuse) as misuse:
             machine.start()
-    assert str(misuse.value) == "the machine is running; legal now: qmp(), plug(), save(), off(), close()"
+    assert str(misuse.value) == (
+        "the machine is running; legal now: qmp(), plug(), reset(), power_button(), send_keys(), screenshot(),"
+        " ssh_port(), registers(), block_io(), pause(), save(), wait_off(), kill(), off(), close()"
+    )
 
 
 def test_a_command_console_must_be_specified(new_machine: NewMachine) -> None:
@@ -150,8 +153,8 @@ def test_qemu_refuses_its_arguments(new_machine: NewMachine, tmp_path: Path) -> 
 
 def test_a_monitor_that_never_answers(new_machine: NewMachine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A QEMU that is up but says nothing is a failed launch, and is ended."""
-    monkeypatch.setattr("vmharness.vm.machine._MONITOR_SECONDS", 0.2)
-    monkeypatch.setattr("vmharness.vm.machine._SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr("vmharness.vm.live.MONITOR_SECONDS", 0.2)
+    monkeypatch.setattr("vmharness.vm.live.SETTLE_SECONDS", 0.1)
     with new_machine(mute=True) as machine, pytest.raises(LaunchFailed, match="monitor did not answer within"):
         machine.start()
 
@@ -161,8 +164,8 @@ def test_killed_from_outside(new_machine: NewMachine) -> None:
     with new_machine(guest=[{"log": "last words\n"}]) as machine:
         machine.start()
         machine.log.expect([re.compile("last words")], within=5, waiting_for="words")
-        assert machine._process is not None
-        pid = machine._process.pid
+        assert machine._live is not None
+        pid = machine._live.process.pid
         killed_at: list[float] = []
 
         def kill() -> None:
@@ -216,8 +219,8 @@ def test_dead_before_it_is_switched_off(new_machine: NewMachine) -> None:
     """Switching off a machine that has just been killed says so instead of calling it a clean end."""
     with new_machine() as machine:
         machine.start()
-        assert machine._process is not None
-        os.kill(machine._process.pid, signal.SIGKILL)
+        assert machine._live is not None
+        os.kill(machine._live.process.pid, signal.SIGKILL)
         with pytest.raises(QemuDied, match="killed by SIGKILL"):
             machine.off()
 
@@ -226,9 +229,9 @@ def test_a_command_that_qemu_does_not_survive(new_machine: NewMachine) -> None:
     """The error of a command names QEMU's end and carries what QEMU said."""
     with new_machine() as machine:
         machine.start()
-        assert machine._process is not None
-        os.kill(machine._process.pid, signal.SIGSTOP)
-        os.kill(machine._process.pid, signal.SIGKILL)
+        assert machine._live is not None
+        os.kill(machine._live.process.pid, signal.SIGSTOP)
+        os.kill(machine._live.process.pid, signal.SIGKILL)
         with pytest.raises(QemuDied, match="killed by SIGKILL"):
             machine.qmp("query-status")
 
@@ -411,12 +414,14 @@ def saved(run: RunDirectory) -> MachineSpec:
 
 
 def test_saving_and_resuming(new_machine: NewMachine, run: RunDirectory, saved: MachineSpec) -> None:
-    """A saved machine is paused and its devices' state is in the file; another one starts from it."""
+    """A saved machine can only be ended, and its devices' state is in the file; another one starts from it."""
     state = run.path / "devices"
     with new_machine(spec=saved) as machine:
         machine.start()
         machine.save(state)
-        assert machine.state is State.PAUSED
+        assert machine.state is State.SAVED
+        with pytest.raises(ApiMisuse, match=r"the machine is saved; legal now: kill\(\), off\(\), close\(\)"):
+            machine.unpause()
     assert state.read_bytes() == b"state of the devices"
     with new_machine(spec=saved) as machine:
         machine.start(resume=state)
@@ -481,7 +486,7 @@ def test_qemu_dies_with_its_parent(tmp_path: Path) -> None:
         "import subprocess, time\n"
         f"machine = Machine(MachineSpec(accelerator=Accelerator.TCG), RunDirectory(path=Path({str(tmp_path)!r})), "
         f"program={str(FAKE_QEMU)!r})\n"
-        "machine.start()\nprint(machine._process.pid, flush=True)\ntime.sleep(60)\n"
+        "machine.start()\nprint(machine._live.process.pid, flush=True)\ntime.sleep(60)\n"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None

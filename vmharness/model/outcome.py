@@ -49,7 +49,7 @@ class Stalled:
 
 @frozen(kw_only=True)
 class Died:
-    """The machine ended: QEMU exited or was killed, or the guest reset or powered off when it should not.
+    """The machine ended: QEMU exited or was killed, or the guest reset itself when that ends the machine.
 
     :param reason: what was seen, such as ``QEMU was killed by SIGKILL``.
     :param stderr: the end of QEMU's standard error.
@@ -61,7 +61,20 @@ class Died:
     last_words: str
 
 
-Outcome = Reached | Panicked | Stalled | Died
+@frozen(kw_only=True)
+class PoweredOff:
+    """The guest switched the machine off, in good order.
+
+    :param last_words: the last lines of the console.
+    """
+
+    last_words: str
+
+
+Ended = Panicked | Died | PoweredOff
+"""How a machine ended by itself."""
+
+Outcome = Reached | Stalled | Ended
 
 
 def describe(outcome: Outcome) -> str:
@@ -75,3 +88,5 @@ def describe(outcome: Outcome) -> str:
             return f"no {waiting_for} within {seconds:.0f} s"
         case Died(reason=reason):
             return f"the machine is gone: {reason}"
+        case PoweredOff():
+            return "the guest switched the machine off"

@@ -13,17 +13,19 @@ from typing import Any
 
 from attrs import frozen
 
-from vmharness.model.hardware import Accelerator, Disk, MachineSpec
+from vmharness.model.hardware import Accelerator, MachineSpec
 from vmharness.model.sizes import MIB
+from vmharness.plan import qemu_disks
 
 
 @frozen(kw_only=True)
 class Channels:
-    """Numbers of the descriptors that QEMU inherits: monitor, log console and, where there is one, command console."""
+    """Numbers of the descriptors that QEMU inherits; those of command console and TPM where there is one."""
 
     monitor: int
     log: int
     command: int | None = None
+    tpm: int | None = None
 
 
 def argv(program: str, machine: MachineSpec, channels: Channels) -> list[str]:
@@ -33,43 +35,13 @@ def argv(program: str, machine: MachineSpec, channels: Channels) -> list[str]:
         *_base(machine),
         *_memory(machine),
         *_channels(channels),
+        *_person(machine),
         *_firmware(machine),
         *_kernel(machine),
         *_ports(machine),
-        *(part for disk in machine.disks for part in _disk(disk)),
+        *_disks(machine),
+        *_extras(machine, channels),
     ]
-
-
-def blockdev(disk: Disk) -> dict[str, Any]:
-    """The block node of a disk, as ``-blockdev`` and ``blockdev-add`` take it.
-
-    Flushes are not passed to the host while a disk is being built: it is published only after it was synced as a whole.
-    """
-    return {
-        "driver": disk.format,
-        "node-name": disk.name,
-        "read-only": disk.read_only,
-        "discard": "unmap",
-        "detect-zeroes": "off" if disk.read_only else "unmap",
-        "cache": {"direct": False, "no-flush": True},
-        "file": {
-            "driver": "file",
-            "filename": str(disk.path),
-            "cache": {"direct": False, "no-flush": True},
-            "discard": "unmap",
-        },
-    }
-
-
-def disk_device(disk: Disk, port: int | None = None) -> dict[str, Any]:
-    """The device through which the guest sees a disk; on the root port ``port`` when it is plugged later."""
-    device: dict[str, Any] = {
-        "driver": "virtio-blk-pci",
-        "id": f"{disk.name}-device",
-        "drive": disk.name,
-        "serial": disk.name,
-    }
-    return device if port is None else {**device, "bus": f"port{port}"}
 
 
 def _base(machine: MachineSpec) -> list[str]:
@@ -91,11 +63,10 @@ def _base(machine: MachineSpec) -> list[str]:
         "-cpu", cpu,
         "-m", f"{machine.memory // MIB}M",
         "-smp", str(machine.cpus),
-        "-rtc", "base=utc",
-        "-action", "panic=pause,reboot=shutdown",
+        "-rtc", "base=utc" if machine.clock is None else f"base={machine.clock},clock=vm",
+        "-action", f"panic=pause,reboot={'reset' if machine.resets else 'shutdown'}",
         "-device", _json({"driver": "pvpanic"}),
-        "-object", _json({"qom-type": "rng-random", "id": "entropy", "filename": "/dev/urandom"}),
-        "-device", _json({"driver": "virtio-rng-pci", "rng": "entropy"}),
+        *(_ENTROPY if machine.entropy else ()),
     ]  # fmt: skip
 
 
@@ -126,6 +97,17 @@ def _channels(channels: Channels) -> list[str]:
             "-device", _json({"driver": "virtconsole", "chardev": "command"}),
         ]  # fmt: skip
     return parts
+
+
+def _person(machine: MachineSpec) -> list[str]:
+    """A second monitor, in words, for a person."""
+    if machine.monitor_socket is None:
+        return []
+    path = str(machine.monitor_socket).replace(",", ",,")  # QemuOpts' way to write a comma
+    return [
+        "-chardev", f"socket,id=person,path={path},server=on,wait=off",
+        "-mon", "chardev=person,mode=readline",
+    ]  # fmt: skip
 
 
 def _firmware(machine: MachineSpec) -> list[str]:
@@ -168,9 +150,36 @@ def _ports(machine: MachineSpec) -> list[str]:
     return [part for port in ports for part in ("-device", port)]
 
 
-def _disk(disk: Disk) -> list[str]:
-    return ["-blockdev", _json(blockdev(disk)), "-device", _json(disk_device(disk))]
+def _disks(machine: MachineSpec) -> list[str]:
+    nodes = [part for disk in machine.disks for part in ("-blockdev", _json(qemu_disks.blockdev(disk)))]
+    return nodes + [part for device in qemu_disks.devices(machine.disks) for part in ("-device", _json(device))]
+
+
+def _extras(machine: MachineSpec, channels: Channels) -> list[str]:
+    parts: list[str] = []
+    if machine.display:
+        parts += ["-device", _json({"driver": "VGA", "id": "display"})]
+    if machine.network is not None:
+        forward = f"tcp:127.0.0.1:0-:{machine.network.guest_port}"
+        card = {"driver": "virtio-net-pci", "id": "card", "netdev": "net", "romfile": ""}
+        parts += [
+            "-netdev", _json({"type": "user", "id": "net", "hostfwd": [{"str": forward}]}),
+            "-device", _json(card),
+        ]  # fmt: skip
+    if channels.tpm is not None:
+        parts += [
+            "-chardev", f"socket,id=tpm,fd={channels.tpm}",
+            "-tpmdev", "emulator,id=tpm,chardev=tpm",
+            "-device", _json({"driver": "tpm-crb", "tpmdev": "tpm"}),
+        ]  # fmt: skip
+    return parts
 
 
 def _json(value: Mapping[str, Any]) -> str:
     return json.dumps(value)
+
+
+_ENTROPY = (
+    "-object", _json({"qom-type": "rng-random", "id": "entropy", "filename": "/dev/urandom"}),
+    "-device", _json({"driver": "virtio-rng-pci", "rng": "entropy"}),
+)  # fmt: skip

@@ -23,7 +23,7 @@ from attrs import frozen
 from pexpect.expect import Expecter, searcher_re
 from pexpect.spawnbase import SpawnBase
 
-from vmharness.model.outcome import Died, Panicked, Stalled
+from vmharness.model.outcome import Died, Ended, Panicked, Stalled
 from vmharness.model.text import Cleaner
 from vmharness.vm.ending import Ending
 from vmharness.vm.inbox import Inbox
@@ -129,9 +129,7 @@ class Console:
         except OSError as error:
             _log.debug("the %s console takes no input: %s", self.name, error)
 
-    def expect(
-        self, patterns: Sequence[re.Pattern[str]], *, within: float, waiting_for: str
-    ) -> Seen | Stalled | Panicked | Died:
+    def expect(self, patterns: Sequence[re.Pattern[str]], *, within: float, waiting_for: str) -> Seen | Stalled | Ended:
         """Wait until one of ``patterns`` appears; of several the one that begins first.
 
         What was printed before the machine's end is looked at before the end is told.
@@ -157,7 +155,7 @@ class Console:
                 return self._stalled(waiting_for, started)
         return Seen(index=index, text=str(self._buffers.after), before=str(self._buffers.before))
 
-    def read_line(self, *, within: float, waiting_for: str) -> str | Stalled | Panicked | Died:
+    def read_line(self, *, within: float, waiting_for: str) -> str | Stalled | Ended:
         """The next line without its end, or what came instead."""
         seen = self.expect([_LINE], within=within, waiting_for=waiting_for)
         return seen.before if isinstance(seen, Seen) else seen
@@ -235,7 +233,7 @@ class Console:
     def _stalled(self, waiting_for: str, started: float) -> Stalled:
         return Stalled(waiting_for=waiting_for, seconds=time.monotonic() - started, last_words=self.last_words)
 
-    def _end(self) -> Panicked | Died:
+    def _end(self) -> Ended:
         self._settled.wait(2 * _BETTER_INFORMED_SECONDS)
         return self._ending.cause or Died(
             reason=f"the {self.name} console was closed", stderr="", last_words=self.last_words

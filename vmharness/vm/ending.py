@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from vmharness.model.outcome import Died, Panicked
+from vmharness.model.outcome import Ended
 
 _log = logging.getLogger(__name__)
 
@@ -20,12 +20,12 @@ class Ending:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._cause: Panicked | Died | None = None
+        self._cause: Ended | None = None
         self._sealed = False
         self._listeners: list[Callable[[], None]] = []
 
     @property
-    def cause(self) -> Panicked | Died | None:
+    def cause(self) -> Ended | None:
         """How the machine ended, or None while it lives."""
         with self._lock:
             return self._cause
@@ -38,7 +38,7 @@ class Ending:
                 return
         listener()
 
-    def report(self, cause: Panicked | Died) -> None:
+    def report(self, cause: Ended) -> None:
         """Record ``cause`` unless an earlier one is known or the machine is being switched off."""
         with self._lock:
             if self._cause is not None or self._sealed:

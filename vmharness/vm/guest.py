@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping
 from attrs import field, frozen
 
 from vmharness.errors import CommandFailed, NotProven, Unreachable
-from vmharness.model.outcome import Died, Panicked, Stalled, describe
+from vmharness.model.outcome import Ended, Stalled, describe
 from vmharness.vm.console import Console
 
 _TAIL = 30
@@ -144,7 +144,7 @@ class _Wait:
         return self.within - self.seconds
 
 
-def unreachable(outcome: Stalled | Panicked | Died, output: list[str] | None = None) -> Unreachable:
+def unreachable(outcome: Stalled | Ended, output: list[str] | None = None) -> Unreachable:
     """The error for an outcome that ended a wait; ``output`` is what the running script had written."""
     words = "\n".join(output or []) or outcome.last_words
     return Unreachable(describe(outcome), last_words=words, outcome=outcome)

@@ -58,6 +58,11 @@ class QemuProcess:
         return self.child.pid
 
     @property
+    def runs(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.child.poll() is None
+
+    @property
     def stderr(self) -> str:
         """What QEMU has said last: the final 64 KiB at most."""
         with contextlib.suppress(OSError), self.stderr_path.open("rb") as file:
@@ -73,6 +78,11 @@ class QemuProcess:
             return None
         return f"QEMU was killed by {_signal_name(-status)}" if status < 0 else f"QEMU exited with status {status}"
 
+    def kill(self) -> None:
+        """KILL and wait."""
+        self.child.kill()
+        self.child.wait()
+
     def end(self) -> None:
         """TERM, KILL, wait: after this the process is gone, also when the caller is interrupted meanwhile."""
         try:
@@ -81,8 +91,7 @@ class QemuProcess:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self.child.wait(timeout=_GRACE)
         finally:
-            self.child.kill()  # does nothing to a process that is reaped
-            self.child.wait()
+            self.kill()  # does nothing to a process that is reaped
 
 
 def _signal_name(number: int) -> str:
