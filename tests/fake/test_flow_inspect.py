@@ -15,7 +15,7 @@ from vmharness.flows.inspect import Inspection, inspect, to_data, to_lines
 from vmharness.host import cache
 from vmharness.model.image import Format
 from vmharness.model.manifest import FirmwareIdentity, Manifest, OutputFile, SourceFile, StepTime, to_json
-from vmharness.model.variables import decode
+from vmharness.model.variable_records import decode
 
 IMAGE = "debian.qcow2"
 STORE = "efi-vars.fd"
@@ -100,7 +100,7 @@ def test_text_says_what_a_person_asks_for(original: Path) -> None:
         assert f"PARTUUID {part.guid}" in text
     assert str(finished_disk.IDENTIFIERS.root_uuid) in text
     assert "EFI variables\n  BootOrder: Boot0003, Boot0000\n  Boot0000: " in text
-    assert "  Boot0000: UiApp, hidden, application: FvFile(" in text
+    assert "  Boot0000: UiApp, hidden, application, automatic: FvFile(" in text
     assert text.endswith("every file is as it was published")
 
 

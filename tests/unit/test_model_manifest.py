@@ -32,7 +32,7 @@ from vmharness.model.partitions import (
     Subvolume,
     Xfs,
 )
-from vmharness.model.variables import VariableRecord
+from vmharness.model.variable_records import VariableRecord
 
 GUID = UUID(int=5)
 FILE = SourceFile(path=Path("/f w/x.fd"), sha256="00")

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmharness.model.variables import GLOBAL, LOADER, EfiVariable, LoadOption, VariableStore, decode
+from vmharness.model.variable_records import decode
+from vmharness.model.variables import GLOBAL, LOADER, EfiVariable, LoadOption, VariableStore
 
 OTHER = UUID(int=7)
 FILE_PATH = bytes.fromhex("0404080061000000 7fff0400")
@@ -34,6 +35,7 @@ def entry(**changes: Any) -> dict[str, Any]:
         "active": True,
         "hidden": False,
         "application": False,
+        "automatic": False,
         "path": "File(a)",
         "optional_data": "",
         **changes,

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
 from vmharness import __version__
+from vmharness.cli.efivars import efivars
+from vmharness.cli.reporting import JSON, errors_reported
 
 _EXIT_CODES = """
 \b
@@ -29,9 +27,6 @@ Exit codes:
   130  interrupted
 """
 
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that ask for the end: Ctrl-C, another program's wish, the terminal that was closed."""
-
 _ACCEL = click.option(
     "--accel", type=click.Choice(["auto", "kvm", "tcg"]), default="auto", show_default=True, help="Accelerator."
 )
@@ -42,7 +37,6 @@ _ROOT = click.option(
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="What paths in a folder of repart definitions are relative to; by default the folder itself.",
 )
-_JSON = click.option("--json", "as_json", is_flag=True, help="Write JSON for programs.")
 _VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Stream the guest's console.")
 
 
@@ -79,7 +73,7 @@ def _kernel_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @_COLD
 @_REBUILD
 @_ROOT
-@_JSON
+@JSON
 @_VERBOSE
 def build(  # noqa: PLR0913, PLR0917 -- one parameter an option
     definitions: tuple[Path, ...],
@@ -111,7 +105,7 @@ def build(  # noqa: PLR0913, PLR0917 -- one parameter an option
     from vmharness.flows.build import Options, build  # noqa: PLC0415
 
     options = Options(accel=accel, kernel=kernel, modules=modules, resume=not cold, rebuild=rebuild, root=root)
-    with _errors_reported(as_json=as_json):
+    with errors_reported(as_json=as_json):
         if len(definitions) > 1 or executor is not None:
             from vmharness.cli import many  # noqa: PLC0415
 
@@ -138,7 +132,7 @@ def plan(definition: Path, accel: str, kernel: Path | None, modules: Path | None
     """
     from vmharness.flows.build import Options, plan  # noqa: PLC0415
 
-    with _errors_reported(as_json=False):
+    with errors_reported(as_json=False):
         click.echo(plan(definition, Options(accel=accel, kernel=kernel, modules=modules, root=root)), nl=False)
 
 
@@ -154,7 +148,7 @@ def plan(definition: Path, accel: str, kernel: Path | None, modules: Path | None
 @click.option("--bios", is_flag=True, help="Boot with BIOS instead of the image's UEFI firmware.")
 @click.option("--memory", default="1G", show_default=True, metavar="SIZE", help="Memory of the machine.")
 @_ACCEL
-@_JSON
+@JSON
 def boot(  # noqa: PLR0913, PLR0917 -- one parameter an option
     output: Path, until: str | None, within: float | None, memory: str, bios: bool, accel: str, as_json: bool
 ) -> None:
@@ -169,7 +163,7 @@ def boot(  # noqa: PLR0913, PLR0917 -- one parameter an option
     """
     from vmharness.cli import booting  # noqa: PLC0415
 
-    with _errors_reported(as_json=as_json):
+    with errors_reported(as_json=as_json):
         sys.exit(
             booting.run(output, until=until, seconds=within, memory=memory, bios=bios, accel=accel, as_json=as_json)
         )
@@ -177,7 +171,7 @@ def boot(  # noqa: PLR0913, PLR0917 -- one parameter an option
 
 @cli.command()
 @click.argument("output", type=click.Path(path_type=Path))
-@_JSON
+@JSON
 def inspect(output: Path, as_json: bool) -> None:
     """Show what a build's OUTPUT holds: digests checked, partition table, EFI variables decoded.
 
@@ -187,7 +181,7 @@ def inspect(output: Path, as_json: bool) -> None:
     """
     from vmharness.flows import inspect as flow  # noqa: PLC0415
 
-    with _errors_reported(as_json=as_json):
+    with errors_reported(as_json=as_json):
         inspection = flow.inspect(output)
         if as_json:
             click.echo(json.dumps(flow.to_data(inspection), indent=2))
@@ -199,7 +193,7 @@ def inspect(output: Path, as_json: bool) -> None:
 
 @cli.command()
 @_ACCEL
-@_JSON
+@JSON
 def doctor(accel: str, as_json: bool) -> None:
     """Say what this host has, what it lacks, and the command that installs it. Exits with 3 when something is missing.
 
@@ -209,7 +203,7 @@ def doctor(accel: str, as_json: bool) -> None:
     """
     from vmharness.cli import doctor as face  # noqa: PLC0415
 
-    with _errors_reported(as_json=as_json):
+    with errors_reported(as_json=as_json):
         sys.exit(face.run(accel, as_json=as_json))
 
 
@@ -226,7 +220,7 @@ def cache() -> None:
 
 
 @cache.command()
-@_JSON
+@JSON
 def info(as_json: bool) -> None:
     """Show what the cache holds.
 
@@ -236,7 +230,7 @@ def info(as_json: bool) -> None:
     """
     from vmharness.cli import caching  # noqa: PLC0415
 
-    with _errors_reported(as_json=as_json):
+    with errors_reported(as_json=as_json):
         caching.info(as_json=as_json)
 
 
@@ -250,43 +244,8 @@ def clear() -> None:
     """
     from vmharness.cli import caching  # noqa: PLC0415
 
-    with _errors_reported(as_json=False):
+    with errors_reported(as_json=False):
         caching.clear()
 
 
-@contextmanager
-def _errors_reported(*, as_json: bool) -> Iterator[None]:
-    """Turn each error of the tree into a sentence on standard error and its exit code."""
-    from vmharness.errors import ApiMisuse, VmharnessError  # noqa: PLC0415
-
-    for number in _ENDING:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and shells' background jobs have it
-            signal.signal(number, _interrupt)
-    try:
-        yield
-    except ApiMisuse as error:
-        _fail(f"a bug in vmharness: {error}", error.exit_code, as_json=as_json)
-    except VmharnessError as error:
-        _fail(str(error), error.exit_code, as_json=as_json)
-    except KeyboardInterrupt:
-        click.echo("vmharness: interrupted", err=True)
-        sys.exit(130)
-    except BrokenPipeError:
-        # Whoever read our output has gone: there is nobody left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-
-
-def _fail(text: str, code: int, *, as_json: bool) -> NoReturn:
-    if as_json:
-        click.echo(json.dumps({"event": "Failed", "exit_code": code, "error": text}))
-    else:
-        click.echo(click.style("error: ", fg="red", bold=True) + text, err=True)
-    sys.exit(code)
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """Unwind, so that nothing is left behind, whoever asks us to end; asking again does not disturb that."""
-    for number in _ENDING:
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
+cli.add_command(efivars)

@@ -123,6 +123,18 @@ def create_overlay(base: Path, form: Format, target: Path) -> None:
     proc.run(argv, doing=f"laying an overlay on {base}")
 
 
+def copy_head(path: Path, form: Format, target: Path) -> None:
+    """Make a raw disk of an image's size that has the image's first MiB, its partition table with it, and holes.
+
+    :raises HostError: there is no image of that format.
+    """
+    size = info(path, form).virtual_size
+    place = [f"if={path.absolute()}", f"of={target.absolute()}"]
+    argv = ["qemu-img", "dd", "-U", "-f", form.driver, "-O", "raw", "bs=1M", "count=1", *place]
+    proc.run(argv, doing=f"reading the beginning of {path}")
+    os.truncate(target, size)
+
+
 def info(path: Path, form: Format) -> ImageInfo:
     """What the image file ``path`` of format ``form`` is. It may be in use by a machine.
 

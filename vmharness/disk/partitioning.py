@@ -11,6 +11,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
+
+from attrs import frozen
 
 from vmharness.errors import HostError
 from vmharness.host import proc
@@ -63,6 +66,39 @@ def check_table(disk: Path) -> tuple[str, ...]:
         return ()
     lines = (line.strip(" *") for line in _CLEAN.sub("", text).split("\n"))
     return tuple(f"sgdisk: {line}" for line in lines if line) or (f"sgdisk ended with status {done.status}",)
+
+
+@frozen(kw_only=True)
+class FoundPartition:
+    """A partition as it is on a disk.
+
+    :param start: first sector.
+    :param sectors: length.
+    :param identity: its GUID, or on an MBR disk the disk's 32-bit identifier.
+    """
+
+    number: int
+    start: int
+    sectors: int
+    identity: UUID | int
+
+
+def read_partitions(disk: Path) -> tuple[FoundPartition, ...]:
+    """The partitions of the raw disk, whoever made them.
+
+    :raises HostError: there is no partition table.
+    """
+    done = proc.run(["sfdisk", "--json", disk], doing=f"reading the partition table of {disk}")
+    table = json.loads(done.stdout)["partitiontable"]
+    return tuple(
+        FoundPartition(
+            number=_number(table["device"], entry["node"]),
+            start=entry["start"],
+            sectors=entry["size"],
+            identity=UUID(entry["uuid"]) if table["label"] == "gpt" else int(table["id"], 16),
+        )
+        for entry in table.get("partitions", ())
+    )
 
 
 def _script(layout: Layout) -> str:

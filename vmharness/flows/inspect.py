@@ -15,7 +15,8 @@ from vmharness.model import manifest
 from vmharness.model.manifest import MANIFEST_NAME, Manifest, OutputFile
 from vmharness.model.partitions import Blocks, Ext4, Fat, Filesystem, Layout, Partition, Scheme, Squashfs, Swap
 from vmharness.model.sizes import format_size
-from vmharness.model.variables import VariableRecord, decode
+from vmharness.model.text import printable
+from vmharness.model.variable_records import VariableRecord, decode, to_text
 
 _FIRST_KINDS = {"order": 0, "entry": 1, "boot-entry": 2}
 
@@ -84,7 +85,7 @@ def to_lines(inspection: Inspection) -> Iterator[str]:
         yield "EFI variables"
         # what is booted, and in which order, is what people look for
         records = sorted(inspection.variables, key=lambda record: _FIRST_KINDS.get(record.kind, len(_FIRST_KINDS)))
-        yield from (f"  {_variable_line(record)}" for record in records)
+        yield from (f"  {printable(record.name)}: {to_text(record)}" for record in records)
     yield "checks"
     yield from (f"  {finding}" for finding in inspection.findings or ("every file is as it was published",))
 
@@ -148,34 +149,3 @@ def _filesystem(filesystem: Filesystem) -> str:
             return f"squashfs, {filesystem.compression}"
         case _:
             return f"{type(filesystem).__name__.lower()} '{filesystem.label}' {filesystem.uuid}"
-
-
-def _variable_line(record: VariableRecord) -> str:
-    match record.kind:
-        case "boot-entry":
-            marks = "".join(
-                f", {mark}"
-                for mark, shown in (
-                    ("inactive", not record.value["active"]),
-                    ("hidden", record.value["hidden"]),
-                    ("application", record.value["application"]),
-                )
-                if shown
-            )
-            text = f"{record.value['description']}{marks}: {record.value['path']}"
-        case "order":
-            text = ", ".join(record.value)
-        case "bytes":
-            text = f"{record.size} bytes {record.value[:32]}{'...' if record.size > 16 else ''}"
-        case "damaged":
-            text = f"damaged: {record.value['why']}"
-        case _:
-            text = str(record.value)
-    return _printable(f"{record.name}: {text}")
-
-
-def _printable(text: str) -> str:
-    """What a guest wrote, with control and other unprintable characters escaped."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
-    )

@@ -21,7 +21,7 @@ from vmharness.model.facts import HostFacts
 from vmharness.model.firmware import Firmware
 from vmharness.model.image import Format
 from vmharness.model.results import StagedContents, StagedTree
-from vmharness.model.variables import decode
+from vmharness.model.variable_records import decode
 from vmharness.plan import identity
 from vmharness.plan.make import Plan
 

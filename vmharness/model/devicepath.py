@@ -82,6 +82,29 @@ def parse(data: bytes) -> tuple[Instance, ...]:
     raise ValueError("the device path has no end")
 
 
+def to_bytes(instances: tuple[Instance, ...]) -> bytes:
+    """The bytes of a device path; what :func:`parse` takes apart."""
+    ends = [_node(_END, 1)] * (len(instances) - 1) + [_node(_END, _END_ENTIRE)]
+    chains = (b"".join(_node(node.type, node.subtype, node.data) for node in nodes) for nodes in instances)
+    return b"".join(chain + end for chain, end in zip(chains, ends, strict=True))
+
+
+def to_file(number: int, start: int, sectors: int, identity: UUID | int, path: str) -> Instance:
+    r"""The short path to a file of a partition, as boot entries have it (UEFI 2.10, section 3.1.2).
+
+    :param number: of the partition, 1-based.
+    :param start: its first sector.
+    :param sectors: its length.
+    :param identity: the partition's GUID, or the 32-bit identifier of an MBR disk.
+    :param path: such as ``\EFI\BOOT\BOOTX64.EFI``.
+    """
+    form = 1 if isinstance(identity, int) else 2
+    signature = identity.to_bytes(16, "little") if isinstance(identity, int) else identity.bytes_le
+    drive = struct.pack("<IQQ16sBB", number, start, sectors, signature, form, form)
+    name = "\\" + path.replace("/", "\\").lstrip("\\")
+    return Node(type=4, subtype=1, data=drive), Node(type=4, subtype=4, data=f"{name}\0".encode("utf-16-le"))
+
+
 def to_text(instances: tuple[Instance, ...]) -> str:
     """The text of a device path: nodes with slashes between, instances with commas between."""
     return ",".join("/".join(map(str, nodes)) for nodes in instances)
@@ -100,6 +123,10 @@ def hard_drive(nodes: Instance) -> HardDrive | None:
 def file_path(nodes: Instance) -> str:
     r"""The file that a device path ends in, such as ``\EFI\BOOT\BOOTX64.EFI``; empty if it names none."""
     return "".join(_utf16(node.data) for node in nodes if (node.type, node.subtype) == (4, 4))
+
+
+def _node(kind: int, subtype: int, data: bytes = b"") -> bytes:
+    return struct.pack("<BBH", kind, subtype, 4 + len(data)) + data
 
 
 def _utf16(data: bytes) -> str:

@@ -13,7 +13,7 @@ from cattrs.strategies import configure_tagged_union
 
 from vmharness.model.image import Format
 from vmharness.model.partitions import Filesystem, Layout
-from vmharness.model.variables import VariableRecord
+from vmharness.model.variable_records import VariableRecord
 
 MANIFEST_NAME = "manifest.json"
 SCHEMA = 3

@@ -54,3 +54,10 @@ class Cleaner:
 def harmless(text: str) -> str:
     """One line of untrusted text without control characters, fit for a person's terminal."""
     return _REMOVED.sub("", text).replace("\n", " ")
+
+
+def printable(text: str) -> str:
+    """Untrusted text with control and other unprintable characters escaped, where they are of interest."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import struct
-from typing import Any
 from uuid import UUID
 
 from attrs import frozen
@@ -14,8 +13,14 @@ from vmharness.model import devicepath
 GLOBAL = UUID("8be4df61-93ca-11d2-aa0d-00e098032b8c")
 LOADER = UUID("4a67b082-0a4c-41cf-b6c7-440b29bb8c4f")  # https://systemd.io/BOOT_LOADER_INTERFACE/
 
+ENTRY = re.compile(r"Boot([0-9A-F]{4})")
+"""The name of a boot entry; firmware takes capital letters only (UEFI 2.10, section 3.3)."""
+
 # What no two machines may share: systemd-boot and the kernel take entropy from it.
 SECRETS = ("LoaderSystemToken",)
+
+# edk2, UefiBootManagerLib: marks the entries that the firmware makes for disks, and removes with them.
+_AUTOMATIC = UUID("8108ac4e-9f11-4d59-850e-e21a522c59b2").bytes_le
 
 _ATTRIBUTES = (
     (0x01, "non-volatile"),
@@ -26,13 +31,6 @@ _ATTRIBUTES = (
     (0x20, "time-based-authenticated"),
     (0x40, "append-write"),
 )
-_OPTION = re.compile(r"(Boot|Driver|SysPrep)[0-9A-F]{4}")
-_ORDERS = {"BootOrder": "Boot", "DriverOrder": "Driver", "SysPrepOrder": "SysPrep"}
-_ASCII = {"PlatformLang", "PlatformLangCodes", "Lang", "LangCodes"}
-_CONSOLES = {"ConIn", "ConOut", "ErrOut", "ConInDev", "ConOutDev", "ErrOutDev"}
-_FLAGS = {"SecureBoot", "SetupMode", "AuditMode", "DeployedMode", "VendorKeys"}
-_LOADER_NUMBERS = {"LoaderFeatures", "StubFeatures"}
-_LOADER_BYTES = {"LoaderSystemToken", "LoaderRandomSeed"}
 
 
 @frozen(kw_only=True)
@@ -55,19 +53,13 @@ class EfiVariable:
 
 
 @frozen(kw_only=True)
-class VariableStore:
-    """A variable store's contents.
+class Variables:
+    """Variables of a machine: those of a store, or those that a running system shows.
 
     :param variables: in the order of the store.
-    :param size: bytes of the file: the firmware's size class (131,072 or 540,672 for OVMF).
-    :param capacity: bytes that variables can take.
-    :param used: bytes taken, those of deleted variables that wait for reclaim included.
     """
 
     variables: tuple[EfiVariable, ...]
-    size: int
-    capacity: int
-    used: int
 
     def get(self, name: str, guid: UUID = GLOBAL) -> EfiVariable | None:
         """The variable of that name and vendor, or None."""
@@ -79,7 +71,44 @@ class VariableStore:
         :raises ValueError: it is damaged.
         """
         order = self.get("BootOrder")
-        return _words(order.data) if order else ()
+        return words(order.data) if order else ()
+
+    def boot_entries(self) -> dict[int, LoadOption]:
+        """Every boot entry ``Boot####`` by its number, whether ``BootOrder`` names it or not.
+
+        :raises ValueError: one is damaged.
+        """
+        names = {item.name: item.data for item in self.variables if item.guid == GLOBAL}
+        found = ((ENTRY.fullmatch(name), data) for name, data in sorted(names.items()))
+        return {int(match[1], 16): LoadOption.parse(data) for match, data in found if match}
+
+    def boot_next(self) -> int | None:
+        """The number of the entry that is booted next time, and only then; None without one.
+
+        :raises ValueError: it is damaged.
+        """
+        return self._number("BootNext")
+
+    def boot_current(self) -> int | None:
+        """The number of the entry that a running system was booted from; a store does not hold it.
+
+        :raises ValueError: it is damaged.
+        """
+        return self._number("BootCurrent")
+
+    def loader_text(self, name: str) -> str | None:
+        """A text of the loader interface, such as ``LoaderEntrySelected`` or ``LoaderInfo``; None without it."""
+        found = self.get(name, LOADER)
+        return found.data.decode("utf-16-le", "replace").removesuffix("\0") if found else None
+
+    def _number(self, name: str) -> int | None:
+        found = self.get(name)
+        if found is None:
+            return None
+        numbers = words(found.data)
+        if len(numbers) != 1:
+            raise ValueError(f"{name} holds {len(found.data)} bytes instead of 2")
+        return numbers[0]
 
     def load_option(self, number: int) -> LoadOption | None:
         """The boot entry ``Boot####`` of that number, or None.
@@ -88,6 +117,20 @@ class VariableStore:
         """
         entry = self.get(f"Boot{number:04X}")
         return LoadOption.parse(entry.data) if entry else None
+
+
+@frozen(kw_only=True)
+class VariableStore(Variables):
+    """A variable store's contents.
+
+    :param size: bytes of the file: the firmware's size class (131,072 or 540,672 for OVMF).
+    :param capacity: bytes that variables can take.
+    :param used: bytes taken, those of deleted variables that wait for reclaim included.
+    """
+
+    size: int
+    capacity: int
+    used: int
 
 
 @frozen(kw_only=True)
@@ -127,6 +170,12 @@ class LoadOption:
             optional_data=data[end + 2 + path_length :],
         )
 
+    def to_bytes(self) -> bytes:
+        """The entry's bytes; what :meth:`parse` takes apart."""
+        path = devicepath.to_bytes(self.path)
+        head = struct.pack("<IH", self.attributes, len(path))
+        return head + f"{self.description}\0".encode("utf-16-le") + path + self.optional_data
+
     @property
     def active(self) -> bool:
         """Whether the firmware may boot it (``LOAD_OPTION_ACTIVE``)."""
@@ -143,89 +192,22 @@ class LoadOption:
         return self.attributes & 0x1F00 == 0x100
 
     @property
+    def automatic(self) -> bool:
+        """Whether the firmware makes it by itself: for a disk without an entry, or for its own menu and shell."""
+        own = any((node.type, node.subtype) == (4, 6) for node in self.target)  # a file of a firmware volume
+        return own or self.optional_data == _AUTOMATIC
+
+    @property
     def target(self) -> devicepath.Instance:
         """The device path of what is booted."""
         return self.path[0]
 
 
-@frozen(kw_only=True)
-class VariableRecord:
-    """A decoded variable, as the manifest and ``inspect`` show it.
+def words(data: bytes) -> tuple[int, ...]:
+    """The numbers of an order, such as ``BootOrder``: 16 bits each.
 
-    :param kind: what ``value`` is: ``boot-entry`` (a table), ``order`` (a list of entries' names), ``entry`` (a name),
-        ``number``, ``flag``, ``text``, ``device-path``, ``bytes`` (hexadecimal), or ``damaged`` (hexadecimal, and why).
-    :param size: bytes of its data.
-    :param value: a JSON value.
+    :raises ValueError: an odd number of bytes.
     """
-
-    name: str
-    guid: str
-    attributes: list[str]
-    kind: str
-    size: int
-    value: Any
-
-
-def decode(variable: EfiVariable) -> VariableRecord:
-    """What a variable says. Bytes that a known variable cannot hold give the kind ``damaged``, never an exception."""
-    try:
-        kind, value = _decode(variable)
-    except (ValueError, struct.error) as error:
-        kind, value = "damaged", {"why": str(error), "hex": variable.data.hex()}
-    return VariableRecord(
-        name=variable.name,
-        guid=str(variable.guid),
-        attributes=variable.attribute_names(),
-        kind=kind,
-        size=len(variable.data),
-        value=value,
-    )
-
-
-def _decode(variable: EfiVariable) -> tuple[str, Any]:
-    if variable.guid == GLOBAL:
-        return _decode_global(variable.name, variable.data)
-    if variable.guid == LOADER and variable.name in _LOADER_NUMBERS:
-        return "number", int.from_bytes(variable.data, "little")
-    if variable.guid == LOADER and variable.name not in _LOADER_BYTES:
-        # A list, such as LoaderEntries, has a NUL after each of its texts.
-        texts = variable.data.decode("utf-16-le").removesuffix("\0").split("\0")
-        return "text", texts if len(texts) > 1 else texts[0]
-    return "bytes", variable.data.hex()
-
-
-def _decode_global(name: str, data: bytes) -> tuple[str, Any]:  # noqa: PLR0911 -- one return for each kind
-    if name in _ORDERS:
-        return "order", [f"{_ORDERS[name]}{number:04X}" for number in _words(data)]
-    if name in {"BootNext", "BootCurrent"}:
-        (number,) = struct.unpack("<H", data)
-        return "entry", f"Boot{number:04X}"
-    if _OPTION.fullmatch(name):
-        return "boot-entry", _entry_table(LoadOption.parse(data))
-    if name in _CONSOLES:
-        return "device-path", devicepath.to_text(devicepath.parse(data))
-    if name in _ASCII:
-        return "text", data.decode("ascii").removesuffix("\0")
-    if name in _FLAGS:
-        (flag,) = struct.unpack("<B", data)
-        return "flag", bool(flag)
-    if name == "Timeout" or name.startswith("OsIndications") or name == "BootOptionSupport":
-        return "number", int.from_bytes(data, "little")
-    return "bytes", data.hex()
-
-
-def _entry_table(option: LoadOption) -> dict[str, Any]:
-    return {
-        "description": option.description,
-        "active": option.active,
-        "hidden": option.hidden,
-        "application": option.application,
-        "path": devicepath.to_text(option.path),
-        "optional_data": option.optional_data.hex(),
-    }
-
-
-def _words(data: bytes) -> tuple[int, ...]:
     if len(data) % 2:
         raise ValueError("an order of an odd number of bytes")
     return struct.unpack(f"<{len(data) // 2}H", data)

@@ -1,0 +1,57 @@
+"""What every verb shares: the option ``--json``, and errors as one sentence with an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Write JSON for programs.")
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that ask for the end: Ctrl-C, another program's wish, the terminal that was closed."""
+
+
+@contextmanager
+def errors_reported(*, as_json: bool) -> Iterator[None]:
+    """Turn each error of the tree into a sentence on standard error and its exit code."""
+    from vmharness.errors import ApiMisuse, VmharnessError  # noqa: PLC0415
+
+    for number in _ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and shells' background jobs have it
+            signal.signal(number, _interrupt)
+    try:
+        yield
+    except ApiMisuse as error:
+        _fail(f"a bug in vmharness: {error}", error.exit_code, as_json=as_json)
+    except VmharnessError as error:
+        _fail(str(error), error.exit_code, as_json=as_json)
+    except KeyboardInterrupt:
+        click.echo("vmharness: interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has gone: there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _fail(text: str, code: int, *, as_json: bool) -> NoReturn:
+    if as_json:
+        click.echo(json.dumps({"event": "Failed", "exit_code": code, "error": text}))
+    else:
+        click.echo(click.style("error: ", fg="red", bold=True) + text, err=True)
+    sys.exit(code)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """Unwind, so that nothing is left behind, whoever asks us to end; asking again does not disturb that."""
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
