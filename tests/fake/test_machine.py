@@ -428,14 +428,6 @@ def test_saving_and_resuming(new_machine: NewMachine, run: RunDirectory, saved: 
         assert machine.state is State.RUNNING
 
 
-def test_saving_needs_a_memory_file(new_machine: NewMachine, run: RunDirectory) -> None:
-    """A machine with its memory to itself cannot be saved."""
-    with new_machine(spec=SPEC) as machine:
-        machine.start()
-        with pytest.raises(ApiMisuse, match="shared memory file"):
-            machine.save(run.path / "devices")
-
-
 @pytest.mark.parametrize(
     ("migration", "error"),
     [

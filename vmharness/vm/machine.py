@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from vmharness.errors import ApiMisuse, QemuDied, QmpRefused, VmharnessError
@@ -73,9 +72,7 @@ class Machine(Panel):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     @property
@@ -116,10 +113,9 @@ class Machine(Panel):
 
         Call from a thread that lives as long as the machine: the kernel kills QEMU when that thread ends.
 
-        :param resume: file with the state of the devices that :meth:`save` wrote; the guest goes on where it was saved,
-            with the memory in ``spec.memory_file``. The variable store's file is overwritten with the saved one.
-        :raises LaunchFailed: QEMU ended before its monitor was up. The state is ``OFF`` after any error.
-        :raises QemuError: it ended, or refused, right after that.
+        :param resume: file that :meth:`save` wrote; the guest goes on where it was saved. The variable store's file is
+            overwritten with the saved one.
+        :raises QemuError: QEMU does not start. The state is ``OFF`` after any error.
         :raises HostError: QEMU, or the TPM that the machine is to have, is not installed.
         """
         self._require(State.NEW)
@@ -169,17 +165,17 @@ class Machine(Panel):
         self._state = State.RUNNING
 
     def save(self, devices: Path) -> None:
-        """Pause the guest and write the state of its devices to a new file; its memory is in ``spec.memory_file``.
+        """Pause the guest and write its state to a new file, but for memory in a shared ``spec.memory_file``.
 
-        The state is ``SAVED`` afterwards, or ``PAUSED`` after an error. A machine that was started from the two files
-        goes on from here.
+        The state is ``SAVED`` afterwards, or ``PAUSED`` after an error of QEMU. A machine that is started from it, with
+        the disks as they are now, goes on from here.
 
         :raises QemuError: QEMU cannot save it, such as for want of space.
         """
-        self._require(State.RUNNING)
-        if self.spec.memory_file is None or not self.spec.memory_shared:
-            raise ApiMisuse("only a machine with a shared memory file can be saved")
-        self.pause()
+        self._require(State.RUNNING, State.PAUSED)
+        snapshots.require_savable(self.spec, plugged=len(self._free_ports) < self.spec.root_ports)
+        if self._state is State.RUNNING:
+            self.pause()
         snapshots.save(self._powered.monitor, self._records.migration, devices)
         self._state = State.SAVED
 
@@ -196,10 +192,10 @@ class Machine(Panel):
             return Stalled(waiting_for="power-off", seconds=within, last_words=live.log.last_words)
         cause = self.ending
         assert cause is not None
-        if isinstance(cause, PoweredOff) and live.process.exit_reason(MONITOR_SECONDS) is None:
-            reason = "the guest switched the machine off, but QEMU still runs"
-            return Died(reason=reason, stderr=live.process.stderr, last_words=cause.last_words)
-        return cause
+        if not isinstance(cause, PoweredOff) or live.process.exit_reason(MONITOR_SECONDS) is not None:
+            return cause
+        reason = "the guest switched the machine off, but QEMU still runs"
+        return Died(reason=reason, stderr=live.process.stderr, last_words=cause.last_words)
 
     def kill(self) -> None:
         """Kill QEMU. What the guest has written so far is in the host's cache and stays: this is no power cut.
@@ -216,7 +212,6 @@ class Machine(Panel):
 
         The state is ``OFF`` afterwards. What the guest still holds in its memory is lost: unmount first.
 
-        :param within: seconds.
         :raises QemuDied: QEMU did not end, or not as it should.
         """
         self._require(State.RUNNING, State.PAUSED, State.SAVED, State.DEAD)

@@ -3,7 +3,8 @@
 The memory is a file that QEMU maps. While the state is made it is shared, so that the file holds what the guest wrote;
 QEMU then writes only its devices' state (a few MB, the flash among it). Resumed machines map the file privately:
 nothing is read that the guest does not touch, and any number of machines share one file. (QEMU,
-docs/devel/migration.rst; the capability ``x-ignore-shared``.)
+docs/devel/migration.rst; the capability ``x-ignore-shared``.) The memory of a machine that has no such file, or has it
+privately, is written with the devices' state.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vmharness.errors import QemuDied, QmpRefused
+from vmharness.errors import ApiMisuse, QemuDied, QmpRefused
+from vmharness.model.hardware import Bus, MachineSpec
 from vmharness.vm.qmp import Monitor
 
 _SECONDS = 60.0
@@ -84,8 +86,22 @@ def load(monitor: Monitor, migration: Migration, saved: int) -> None:
     migration.wait("resuming the machine")
 
 
+def require_savable(spec: MachineSpec, *, plugged: bool) -> None:
+    """Refuse a machine that cannot be saved, before it is paused for nothing.
+
+    :param plugged: whether it has disks that were plugged since its start, which ``spec`` does not know.
+    :raises ApiMisuse: it has such disks, or one on nvme.
+    """
+    if plugged:
+        raise ApiMisuse("a machine with plugged disks cannot be saved; give it its disks from the start")
+    for disk in spec.disks:
+        if disk.bus is Bus.NVME:
+            what = f"the machine cannot be saved: QEMU cannot save the nvme controller of its disk '{disk.name}'"
+            raise ApiMisuse(what, None, "virtio, scsi, ahci, usb and cdrom can be saved")
+
+
 def save(monitor: Monitor, migration: Migration, devices: Path) -> None:
-    """Write the devices' state of a paused machine.
+    """Write the state of a paused machine: its devices, and its memory if that is not in a shared file.
 
     :raises QemuError: QEMU cannot.
     """

@@ -26,7 +26,7 @@ class State(Enum):
 LEGAL = {
     State.NEW: "start(), close()",
     State.RUNNING: f"qmp(), plug(), {panel.CALLS}, pause(), save(), wait_off(), kill(), off(), close()",
-    State.PAUSED: f"qmp(), plug(), {panel.CALLS}, unpause(), kill(), off(), close()",
+    State.PAUSED: f"qmp(), plug(), {panel.CALLS}, unpause(), save(), kill(), off(), close()",
     State.SAVED: "kill(), off(), close()",
     State.OFF: "close()",
     State.DEAD: f"qmp(), {panel.CALLS}, wait_off(), kill(), off(), close()",
