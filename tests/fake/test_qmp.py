@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,12 +51,13 @@ class Peer:
 class Bench:
     """A monitor, its peer, and what it has told."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: Path) -> None:
+        self.log = log
         self.ours, theirs = socket.socketpair()
         self.peer = Peer(theirs)
         self.events: list[tuple[str, Mapping[str, Any]]] = []
         self.lost = threading.Event()
-        self.monitor = Monitor(on_event=self.take, on_lost=self.lost.set)
+        self.monitor = Monitor(on_event=self.take, on_lost=self.lost.set, log=log)
 
     def take(self, name: str, data: Mapping[str, Any]) -> None:
         """Note an event."""
@@ -75,9 +77,9 @@ class Bench:
 
 
 @pytest.fixture
-def bench() -> Iterator[Bench]:
+def bench(tmp_path: Path) -> Iterator[Bench]:
     """A monitor that is not connected yet."""
-    made = Bench()
+    made = Bench(tmp_path / "qmp.log")
     with ExitStack() as undo:
         undo.callback(made.ours.close)
         undo.callback(made.peer.stream.close)
@@ -116,6 +118,32 @@ def test_a_refusal(bench: Bench) -> None:
         bench.monitor.execute("eject", {}, within=5)
     assert bench.monitor.execute("next", {}, within=5) == 1
     thread.join()
+
+
+def test_what_is_said_is_on_disk(bench: Bench) -> None:
+    """Commands, answers, refusals and events are in the log at once; what is very long is cut."""
+    bench.connect()
+
+    def answer(peer: Peer) -> None:
+        peer.send({"return": "x" * 10_000, "id": peer.hear()["id"]})
+        peer.send({"error": {"class": "GenericError", "desc": "no such thing"}, "id": peer.hear()["id"]})
+        peer.send({"event": "STOP", "data": {"why": 1}, "timestamp": {}})
+
+    thread = bench.behave(answer)
+    bench.monitor.execute("long", {"path": "/a, b"}, within=5)
+    with pytest.raises(QmpRefused):
+        bench.monitor.execute("eject", {}, within=5)
+    thread.join()
+    deadline = time.monotonic() + 2
+    while not bench.events and time.monotonic() < deadline:
+        time.sleep(0.001)
+    lines = [json.loads(line) for line in bench.log.read_text().splitlines()]
+    assert all(line.pop("seconds") >= 0 for line in lines)
+    assert lines[0] == {"command": {"execute": "long", "arguments": {"path": "/a, b"}}}
+    assert len(lines[1]["answer"]) < 5000
+    assert lines[2] == {"command": {"execute": "eject", "arguments": {}}}
+    assert {"error": "no such thing"} in lines[3:]
+    assert {"event": {"event": "STOP", "data": {"why": 1}}} in lines[3:]
 
 
 def test_no_answer_in_time(bench: Bench) -> None:

@@ -55,6 +55,11 @@ class RunDirectory:
         return self.path / "qemu.stderr"
 
     @property
+    def qmp_log(self) -> Path:
+        """What was said over QEMU's monitor, one JSON object a line."""
+        return self.path / "qmp.log"
+
+    @property
     def disk(self) -> Path:
         """The raw disk that is being built."""
         return self.path / "disk.raw"

@@ -100,7 +100,7 @@ def bring_up(order: Order, resume: Path | None, undo: ExitStack) -> Live:
         if process.streams.command is not None:
             command = _console(order, "command", process.streams.command, log)
             undo.callback(command.close)
-        watcher = Watcher(process, log, order.records)
+        watcher = Watcher(process, log, order.records, order.run.qmp_log)
         undo.callback(watcher.monitor.close)
         undo.callback(order.records.ending.seal)
         watcher.watch_process()

@@ -13,12 +13,14 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from qemu.qmp import ExecInterruptedError, ExecuteError, QMPClient, QMPError, Runstate
 from qemu.qmp.protocol import ConnectError, StateError
 
 from vmharness.errors import ApiMisuse, QemuDied, QmpRefused
+from vmharness.vm.qmplog import QmpLog
 
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)  # what goes wrong is reported as our own errors
 
@@ -32,9 +34,13 @@ class Monitor:
 
     :param on_event: called from the monitor's thread with each event's name and data.
     :param on_lost: called from the monitor's thread when QEMU closes the monitor.
+    :param log: file that gets what is said.
     """
 
-    def __init__(self, *, on_event: Callable[[str, Mapping[str, Any]], None], on_lost: Callable[[], None]) -> None:
+    def __init__(
+        self, *, on_event: Callable[[str, Mapping[str, Any]], None], on_lost: Callable[[], None], log: Path
+    ) -> None:
+        self._log = QmpLog(log)
         self._on_event = on_event
         self._on_lost = on_lost
         self._loop = asyncio.new_event_loop()
@@ -83,14 +89,18 @@ class Monitor:
         :raises QmpRefused: QEMU answered with an error.
         :raises QemuDied: QEMU went away, or did not answer in time.
         """
+        self._log.note("command", {"execute": command, "arguments": dict(arguments)})
         try:
-            return self._call(self._client.execute(command, dict(arguments)), within=within)
+            answer = self._call(self._client.execute(command, dict(arguments)), within=within)
         except ExecuteError as error:
+            self._log.note("error", str(error))
             raise QmpRefused(f"QEMU refused the command '{command}': {error}") from error
         except TimeoutError as error:
             raise QemuDied(f"QEMU did not answer the command '{command}' within {within:.0f} s") from error
         except (ExecInterruptedError, StateError, QMPError, OSError) as error:
             raise QemuDied(f"QEMU went away during the command '{command}'") from error
+        self._log.note("answer", answer)
+        return answer
 
     def lend(self, name: str, descriptor: int, *, within: float) -> None:
         """Give QEMU a copy of an open file, which commands then call ``fd:NAME``.
@@ -108,6 +118,7 @@ class Monitor:
         self._loop.call_soon_threadsafe(self._closed.set)
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=2 * _DISCONNECT_SECONDS)
+        self._log.close()
 
     def _turn(self) -> None:
         """The thread: turns the loop until the monitor is closed, then ends its tasks and closes it."""
@@ -152,6 +163,7 @@ class Monitor:
     async def _pass_events_on(self) -> None:
         async for event in self._client.events:
             data = event.get("data")
+            self._log.note("event", {"event": event["event"], "data": data})
             self._on_event(str(event["event"]), data if isinstance(data, Mapping) else {})
 
     async def _tell_exit(self, on_exit: Callable[[], None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from attrs import field, frozen
@@ -38,10 +39,11 @@ class Watcher:
     :param process: the QEMU.
     :param log: its log console, which may know better why it ended.
     :param records: where to note.
+    :param qmp_log: file that gets what is said over the monitor.
     """
 
-    def __init__(self, process: QemuProcess, log: Console, records: Records) -> None:
-        self.monitor = Monitor(on_event=self._on_event, on_lost=self._on_lost)
+    def __init__(self, process: QemuProcess, log: Console, records: Records, qmp_log: Path) -> None:
+        self.monitor = Monitor(on_event=self._on_event, on_lost=self._on_lost, log=qmp_log)
         self._process = process
         self._log = log
         self._records = records
