@@ -450,3 +450,37 @@ def test_closing_with_a_full_inbox(bench: Callable[..., Bench]) -> None:
     started = time.monotonic()
     one.console.close()
     assert time.monotonic() - started < 1
+
+
+def test_what_was_printed_before_a_reset(bench: Callable[..., Bench]) -> None:
+    """Nothing of a machine's earlier life is waited for, is its last words or its prompt; the transcript keeps it."""
+    one = bench()
+    one.guest.sendall(b"first login: ")
+    assert isinstance(one.expect("first"), Seen)
+    assert isinstance(one.expect(NEVER.pattern, within=0.1), Stalled)
+    one.guest.sendall(b"\r\nsecond login: ")
+    while one.console.unfinished != "second login: ":
+        time.sleep(0.01)
+    one.console.forget()
+    assert (one.console.unfinished, one.console.last_words) == ("", "")
+    assert isinstance(one.expect("login: ", within=0.1), Stalled)
+    one.guest.sendall(b"BdsDxe: loading Boot0001\r\n")
+    assert isinstance(one.expect("BdsDxe"), Seen)
+    assert one.console.last_words == "BdsDxe: loading Boot0001"
+    assert one.console.transcript.read_bytes().startswith(b"first login: \r\nsecond login: BdsDxe")
+
+
+def test_talk_is_put_aside(bench: Callable[..., Bench]) -> None:
+    """Lines that are our talk with a program are no last words and not handed over, until that ends; death is seen."""
+    lines: list[str] = []
+    one = bench(on_line=lines.append)
+    end = one.console.put_aside(lambda line: line.startswith("talk"))
+    one.guest.sendall(b"talk 1\nguest 1\n")
+    assert isinstance(one.expect("guest 1"), Seen)
+    end()
+    one.guest.sendall(b"talk 2\nguest 2\n")
+    assert isinstance(one.expect("guest 2"), Seen)
+    assert (lines, one.console.last_words) == (["guest 1", "talk 2", "guest 2"], "guest 1\ntalk 2\nguest 2")
+    one.console.put_aside(lambda _line: True)
+    one.guest.sendall(b"Kernel panic - not syncing: x\n")
+    assert isinstance(one.expect(NEVER.pattern), Panicked)

@@ -60,6 +60,11 @@ class _Buffers(SpawnBase):  # type: ignore[type-arg]  # generic in its stubs onl
     def __init__(self) -> None:
         super().__init__(encoding="utf-8", codec_errors="replace", searchwindowsize=_SEARCH_WINDOW)
 
+    def forget(self) -> None:
+        """Drop everything."""
+        self._before = StringIO()
+        self.buffer = ""
+
     def trim(self) -> None:
         """Forget the beginning of what is kept for ``before``: pexpect itself keeps all."""
         if self._before.tell() > 2 * _LONGEST_BEFORE:
@@ -109,6 +114,7 @@ class Console:
         self._buffers = _Buffers()
         self._lines = Lines(deaths=deaths, on_line=on_line, on_death=self._die)
         self._settled = threading.Event()
+        self._stale = threading.Event()
         self._taps: list[Callable[[bytes], None]] = []
         self._file = transcript.open("ab", buffering=0)
         # A guest that reads nothing must not hold a sender for ever; the deadline of the next wait tells.
@@ -121,6 +127,21 @@ class Console:
     def last_words(self) -> str:
         """The last lines that the guest printed."""
         return self._lines.last_words if self._witness is None else self._witness.last_words
+
+    @property
+    def unfinished(self) -> str:
+        """The line that the guest has begun and not ended, such as a prompt."""
+        return self._lines.unfinished
+
+    def forget(self) -> None:
+        """Take nothing that was printed so far for the machine's present state: it starts anew.
+
+        What nobody has waited for yet is dropped, and the last words begin anew; the transcript has everything. May be
+        called from any thread.
+        """
+        self._lines.forget()
+        self._inbox.clear()
+        self._stale.set()
 
     def send(self, data: bytes) -> None:
         """Type ``data``. A machine that is gone, or takes no input, swallows it: the next wait says so."""
@@ -139,6 +160,9 @@ class Console:
         """
         started = time.monotonic()
         left = within
+        if self._stale.is_set():
+            self._stale.clear()
+            self._buffers.forget()
         expecter = Expecter(self._buffers, searcher_re(list(patterns)))
         index = expecter.existing_data()
         while index is None:
@@ -159,6 +183,19 @@ class Console:
         """The next line without its end, or what came instead."""
         seen = self.expect([_LINE], within=within, waiting_for=waiting_for)
         return seen.before if isinstance(seen, Seen) else seen
+
+    def put_aside(self, is_talk: Callable[[str], bool]) -> Callable[[], None]:
+        """Keep lines that are only our talk with a program from the last words, and from ``on_line``.
+
+        :param is_talk: is called with each line, from the reader's thread.
+        :returns: what ends it.
+        """
+        before, self._lines.aside = self._lines.aside, is_talk
+
+        def end() -> None:
+            self._lines.aside = before
+
+        return end
 
     def tap(self, listener: Callable[[bytes], None]) -> Callable[[], None]:
         """Lend the console's raw output to ``listener`` (called from the reader's thread); returns what ends it."""

@@ -49,6 +49,13 @@ class Inbox:
             self._changed.notify_all()
             return piece
 
+    def clear(self) -> None:
+        """Drop what is there."""
+        with self._changed:
+            self._pieces.clear()
+            self._size = 0
+            self._changed.notify_all()
+
     def end(self) -> None:
         """Nothing comes any more: what is there can still be taken, and nobody waits."""
         with self._changed:

@@ -48,6 +48,9 @@ class Lines:
     :param on_line: gets each complete line, the parts of one that is longer than 4096 characters, and at the end the
         unfinished one.
     :param on_death: gets the pattern and the text that matched it.
+
+    ``aside`` may be set to a function that says of a line whether it is nothing to hand over or to keep: it is only
+    judged then.
     """
 
     def __init__(
@@ -58,21 +61,36 @@ class Lines:
         on_death: Callable[[DeathPattern, str], None],
     ) -> None:
         self.unjudged = False
+        self.aside: Callable[[str], bool] = _nothing
         self._deaths = tuple(deaths)
         self._on_line = on_line
         self._on_death = on_death
         self._lock = threading.Lock()
         self._kept: deque[str] = deque(maxlen=_KEPT)
         self._partial = ""
+        self._forgotten = False
+
+    @property
+    def unfinished(self) -> str:
+        """The line that the guest has begun and not ended, such as a prompt."""
+        with self._lock:
+            return "" if self._forgotten else self._partial
 
     @property
     def last_words(self) -> str:
         """The last lines, with an unfinished one at the end."""
         with self._lock:
-            return "\n".join([*self._kept, self._partial]).strip()
+            return "" if self._forgotten else "\n".join([*self._kept, self._partial]).strip()
+
+    def forget(self) -> None:
+        """What was printed before is of an earlier life; may be called from any thread."""
+        with self._lock:
+            self._forgotten = True
 
     def feed(self, text: str) -> None:
         """Take a piece of text."""
+        if self._forgotten:
+            self._begin_anew()
         *lines, partial = (self._partial + text).split("\n")
         for line in lines:
             rest = self._shortened(line)
@@ -94,6 +112,13 @@ class Lines:
         if self._partial:
             self._hand_over(self._partial)
 
+    def _begin_anew(self) -> None:
+        if self._partial:
+            self._hand_over(self._partial)
+        with self._lock:
+            self._kept.clear()
+            self._forgotten = False
+
     def _shortened(self, line: str) -> str:
         """Hand over the beginning of a line that is too long; gives the rest, in which a death pattern may begin."""
         while len(line) > _LONGEST:
@@ -103,10 +128,12 @@ class Lines:
         return line
 
     def _hand_over(self, line: str) -> None:
+        spoken = not self.aside(line)
         with self._lock:
-            self._kept.append(line)
+            if spoken:
+                self._kept.append(line)
             self._partial = ""
-        if self._on_line is not None:
+        if spoken and self._on_line is not None:
             self._on_line(line)
 
     def _judge(self, line: str) -> None:
@@ -115,3 +142,7 @@ class Lines:
             if match is not None:
                 self._on_death(death, match[0])
                 return
+
+
+def _nothing(_line: str) -> bool:
+    return False
