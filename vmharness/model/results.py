@@ -70,3 +70,24 @@ class StagedContents:
 
     archive: Path
     measure: TreeMeasure
+
+
+@frozen(kw_only=True)
+class CommandResult:
+    """What a command in a booted system came to.
+
+    :param status: exit status; 128 and the signal's number where a signal ended it.
+    :param stdout: what it wrote to its standard output, byte by byte.
+    :param stderr: what it wrote to its standard error.
+    :param seconds: how long it ran, without the time that its output took to us.
+    """
+
+    status: int
+    stdout: bytes
+    stderr: bytes
+    seconds: float
+
+    @property
+    def text(self) -> str:
+        """Standard output as text, without the end of its last line."""
+        return self.stdout.decode("utf-8", "replace").removesuffix("\n")

@@ -16,9 +16,10 @@ from pathlib import Path
 from attrs import field, frozen
 
 from vmharness.errors import ApiMisuse, CommandFailed, Unreachable
-from vmharness.model.outcome import Died, Panicked, Stalled, describe
+from vmharness.model.outcome import Stalled
 from vmharness.model.results import CommandResult
 from vmharness.model.text import harmless
+from vmharness.vm.guest import unreachable
 
 FILE_SECONDS = 120.0
 """How long a file may take unless the caller says otherwise."""
@@ -101,11 +102,6 @@ class Inside(ABC):
     @abstractmethod
     def _write(self, source: bytes | Path, command: str, deadline: Deadline) -> CommandResult:
         """Run a command that gets ``source`` as its standard input."""
-
-
-def unreachable(outcome: Stalled | Panicked | Died) -> Unreachable:
-    """The error for an outcome that ended a wait."""
-    return Unreachable(describe(outcome), last_words=outcome.last_words, outcome=outcome)
 
 
 def _path(path: str) -> str:

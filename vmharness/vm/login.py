@@ -14,7 +14,8 @@ from vmharness.errors import Unreachable
 from vmharness.host.data import data_directory
 from vmharness.model.outcome import Stalled
 from vmharness.vm.console import Console, Seen
-from vmharness.vm.inside import Deadline, unreachable
+from vmharness.vm.guest import unreachable
+from vmharness.vm.inside import Deadline
 from vmharness.vm.shell import PROMPT, Shell
 
 _SOON = 0.3  # what prompts drops what was typed before it listens

@@ -33,7 +33,8 @@ from vmharness.errors import Unreachable
 from vmharness.model.outcome import Stalled
 from vmharness.model.results import CommandResult
 from vmharness.vm.console import Console, Seen
-from vmharness.vm.inside import Deadline, Inside, unreachable
+from vmharness.vm.guest import unreachable
+from vmharness.vm.inside import Deadline, Inside
 
 _LINE = 3072  # characters; a terminal takes lines of up to 4095
 _PIECE_BYTES = 16 * _LINE * 3 // 4  # 48 KiB on their way at most: kernels buffer 64 KiB of input or more
