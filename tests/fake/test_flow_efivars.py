@@ -17,6 +17,7 @@ from vmharness.disk import efivars as stores
 from vmharness.disk import image
 from vmharness.errors import SpecError, VerificationFailed
 from vmharness.flows import efivars as flow
+from vmharness.flows.boot_entries import NewEntry, add_entry
 from vmharness.model.image import Format
 from vmharness.model.variable_changes import Area
 from vmharness.model.variables import GLOBAL, LOADER, EfiVariable
@@ -232,17 +233,17 @@ def test_add_entry_points_at_a_partition(store: Path, finished: Finished, tmp_pa
     assert installed is not None
     assert (option.description, option.active, option.target[0]) == ("Débian", True, installed.target[0])
     assert option.optional_data == "a b\0".encode("utf-16-le")
-    assert flow.add_entry(store, flow.NewEntry(title="b", disk=disk, partition=2, file="x", first=False)) == 2
+    assert add_entry(store, NewEntry(title="b", disk=disk, partition=2, file="x", first=False)) == 2
     assert value(store, "BootOrder") == struct.pack("<4H", 1, 3, 0, 2)
 
 
 def test_add_entry_for_what_is_not_there(store: Path, finished: Finished, tmp_path: Path) -> None:
     """A missing disk or partition is named with what is there."""
-    entry = flow.NewEntry(title="a", disk=finished.disk, partition=9, file="a.efi")
+    entry = NewEntry(title="a", disk=finished.disk, partition=9, file="a.efi")
     with pytest.raises(SpecError, match=r"has no partition 9 \(allowed: 1, 2\)"):
-        flow.add_entry(store, entry)
+        add_entry(store, entry)
     with pytest.raises(SpecError, match="there is no image"):
-        flow.add_entry(store, flow.NewEntry(title="a", disk=tmp_path / "none.img", partition=1, file="a.efi"))
+        add_entry(store, NewEntry(title="a", disk=tmp_path / "none.img", partition=1, file="a.efi"))
 
 
 def test_fill_to_the_byte(store: Path) -> None:
@@ -275,7 +276,7 @@ def test_fill_refuses_what_cannot_be(store: Path, arguments: list[str], message:
     assert store.read_bytes() == before
 
 
-@pytest.mark.parametrize("verb", ["show", "diff", "set", "delete", "add-entry", "fill"])
+@pytest.mark.parametrize("verb", ["show", "diff", "set", "delete", "add-entry", "enroll", "fill"])
 def test_every_verb_has_an_example(verb: str) -> None:
     """``--help`` shows how each verb is used."""
     assert f"Example:\n    vmharness efivars {verb} " in vmharness(verb, "--help").output

@@ -159,11 +159,58 @@ def add_entry(  # noqa: PLR0913, PLR0917 -- one parameter an option
     Example:
       vmharness efivars add-entry efi-vars.fd --title Debian --disk out/debian --path '\\EFI\\BOOT\\BOOTX64.EFI'
     """
-    from vmharness.flows import efivars as flow  # noqa: PLC0415
+    from vmharness.flows import boot_entries as flow  # noqa: PLC0415
 
     entry = flow.NewEntry(title=title, disk=disk, partition=partition, file=file, arguments=arguments, first=not last)
     with errors_reported(as_json=False):
         click.echo(f"Boot{flow.add_entry(store, entry):04X}")
+
+
+_KEY = click.Path(path_type=Path, dir_okay=False)
+
+
+@efivars.command()
+@_FILE
+@click.option("--pk", type=_KEY, metavar="CERT", help="The platform key; it takes the place of the one that is there.")
+@click.option("--kek", type=_KEY, multiple=True, metavar="CERT", help="A key that may change db and dbx; is added.")
+@click.option("--db", type=_KEY, multiple=True, metavar="CERT|EFI", help="What may boot: a signer, or one binary.")
+@click.option("--dbx", type=_KEY, multiple=True, metavar="CERT|EFI", help="What may not boot: likewise.")
+@click.option("--generate", type=click.Path(path_type=Path), metavar="DIR", help="Make test keys in DIR; enroll them.")
+@click.option("--owner", type=click.UUID, metavar="GUID", help="Whom the keys belong to.")
+@click.option("--secure-boot/--no-secure-boot", default=None, help="Switch Secure Boot on or off.")
+def enroll(  # noqa: PLR0913, PLR0917 -- one parameter an option
+    store: Path,
+    pk: Path | None,
+    kek: tuple[Path, ...],
+    db: tuple[Path, ...],
+    dbx: tuple[Path, ...],
+    generate: Path | None,
+    owner: UUID | None,
+    secure_boot: bool | None,
+) -> None:
+    """Put Secure Boot keys into FILE.
+
+    Certificates are X.509, PEM or DER. An EFI binary in --db or --dbx is enrolled by its digest, which is the same with
+    and without signatures. Test keys are RSA-2048: PK, KEK and db, each as .crt and .key.
+
+    \b
+    Example:
+      vmharness efivars enroll efi-vars.fd --pk PK.crt --kek KEK.crt --db db.crt --secure-boot
+      vmharness efivars enroll efi-vars.fd --generate keys
+      vmharness efivars enroll efi-vars.fd --dbx old/systemd-bootx64.efi
+    """
+    from vmharness.disk.enrolment import Enrolment  # noqa: PLC0415
+    from vmharness.disk.keys import OWNER  # noqa: PLC0415
+    from vmharness.flows import efivars as flow  # noqa: PLC0415
+    from vmharness.flows import variable_texts as texts  # noqa: PLC0415
+
+    enrolment = Enrolment(pk=pk, kek=kek, db=db, dbx=dbx, owner=owner or OWNER, secure_boot=secure_boot)
+    if generate is not None and pk is not None:
+        raise click.UsageError("--generate makes a platform key, so --pk cannot be given, too")
+    if enrolment == Enrolment(owner=enrolment.owner) and generate is None:
+        raise click.UsageError("give keys, --generate, --secure-boot or --no-secure-boot")
+    with errors_reported(as_json=False):
+        click.echo(f"Secure Boot: {texts.state_text(flow.enroll(store, enrolment, generate=generate))}")
 
 
 @efivars.command()

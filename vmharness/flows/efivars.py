@@ -3,47 +3,24 @@
 from __future__ import annotations
 
 import difflib
-import tempfile
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from uuid import UUID
 
-from attrs import frozen
+from attrs import evolve
 
-from vmharness.disk import efivars, image, partitioning, varstore
-from vmharness.disk.partitioning import FoundPartition
+from vmharness.disk import efivars, keys, varstore
+from vmharness.disk import enrolment as enrolling
+from vmharness.disk.enrolment import Enrolment, of_folder
 from vmharness.errors import SpecError, VerificationFailed
-from vmharness.flows.inspect import read_manifest
-from vmharness.flows.outputs import EXTENSIONS
-from vmharness.model import devicepath, filler
-from vmharness.model.image import Format
+from vmharness.model import filler
+from vmharness.model.secure_boot import SecureBoot
 from vmharness.model.variable_changes import Area, Change, changes
 from vmharness.model.variable_values import ATTRIBUTES, from_text
-from vmharness.model.variables import ENTRY, GLOBAL, EfiVariable, LoadOption, Variables, VariableStore, words
+from vmharness.model.variables import ENTRY, GLOBAL, EfiVariable, Variables, VariableStore, words
 
 _ORIGIN = "<command line>"
 _ENTRY_NAMES = {"BootOrder": "Boot", "DriverOrder": "Driver", "SysPrepOrder": "SysPrep", "BootNext": "Boot"}
-
-
-@frozen(kw_only=True)
-class NewEntry:
-    r"""A boot entry to be made.
-
-    :param title: what the boot menu shows.
-    :param disk: the disk that it boots from: an image file (raw unless its name ends with ``.qcow2``, ``.vdi`` or
-        ``.vhd``), or the folder of a build's output.
-    :param partition: number of the partition, 1-based.
-    :param file: the file on it, such as ``\EFI\BOOT\BOOTX64.EFI``.
-    :param arguments: what the file is handed as its command line.
-    :param first: whether it comes first in ``BootOrder``, otherwise last.
-    """
-
-    title: str
-    disk: Path
-    partition: int
-    file: str
-    arguments: str = ""
-    first: bool = True
 
 
 def show(path: Path) -> Variables:
@@ -112,7 +89,7 @@ def delete(path: Path, names: Iterable[str], *, guid: UUID | None = None) -> Var
     store = efivars.read_store(path)
     keys = [_key(store, name, guid) for name in names]
     gone = {name for name, vendor in keys if vendor == GLOBAL and ENTRY.fullmatch(name)}
-    order = _boot_order(path, store)
+    order = boot_order(path, store)
     kept = [number for number in order if f"Boot{number:04X}" not in gone]
     put = []
     if kept != list(order) and ("BootOrder", GLOBAL) not in keys:
@@ -121,29 +98,25 @@ def delete(path: Path, names: Iterable[str], *, guid: UUID | None = None) -> Var
     return efivars.edit(path, put=put, delete=keys)
 
 
-def add_entry(path: Path, entry: NewEntry) -> int:
-    """Make a boot entry ``Boot####`` of the first free number and put it into ``BootOrder``.
+def enroll(path: Path, enrolment: Enrolment, *, generate: Path | None = None) -> SecureBoot:
+    """Put Secure Boot keys into a store, and switch it on or off.
 
-    :returns: its number.
-    :raises SpecError: there is no such disk or partition.
+    :param generate: folder in which new test keys are made, which are enrolled besides.
+    :returns: the state that the store leads to.
+    :raises SpecError: a file is none of what it should be, or the folder holds keys already.
     :raises: as :func:`set_text`, besides.
     """
-    found = _partition(entry.disk, entry.partition)
-    store = efivars.read_store(path)
-    order = _boot_order(path, store)
-    number = next(free for free in range(0x10000) if store.get(f"Boot{free:04X}") is None)
-    target = devicepath.to_file(found.number, found.start, found.sectors, found.identity, entry.file)
-    option = LoadOption(
-        attributes=1,  # active
-        description=entry.title,
-        path=(target,),
-        optional_data=f"{entry.arguments}\0".encode("utf-16-le") if entry.arguments else b"",
-    )
-    others = [other for other in order if other != number]
-    numbers = [number, *others] if entry.first else [*others, number]
-    made = EfiVariable(name=f"Boot{number:04X}", guid=GLOBAL, attributes=ATTRIBUTES, data=option.to_bytes())
-    efivars.edit(path, put=[made, from_text("BootOrder", ",".join(f"{item:04X}" for item in numbers))])
-    return number
+    if generate is not None:
+        efivars.read_store(path)  # a damaged store is named before any key is made
+        made = of_folder(keys.make_folder(generate))
+        enrolment = evolve(
+            enrolment,
+            pk=made.pk,
+            kek=(*made.kek, *enrolment.kek),
+            db=(*made.db, *enrolment.db),
+            secure_boot=True if enrolment.secure_boot is None else enrolment.secure_boot,
+        )
+    return enrolling.enroll(path, enrolment)
 
 
 def fill(path: Path, *, used: int | None = None, free: int | None = None) -> VariableStore:
@@ -199,38 +172,14 @@ def _key(store: VariableStore, name: str, guid: UUID | None) -> efivars.Key:
     raise SpecError(f"the store has no variable {name}{meant}", origin=_ORIGIN)
 
 
-def _boot_order(path: Path, store: VariableStore) -> tuple[int, ...]:
+def boot_order(path: Path, store: VariableStore) -> tuple[int, ...]:
+    """The boot order of the store in a file.
+
+    :raises VerificationFailed: it is damaged; the hint says how to mend it.
+    """
     try:
         return store.boot_order()
     except ValueError as error:
         raise VerificationFailed(
             f"BootOrder in {path} is damaged: {error}", hint="`efivars set FILE BootOrder 0000,0001` writes a new one"
         ) from error
-
-
-def _partition(disk: Path, number: int) -> FoundPartition:
-    if disk.is_dir():
-        made = read_manifest(disk)
-        base = made.file("image")
-        if base is None:
-            raise SpecError(f"the manifest in {disk} names no image", origin=str(disk))
-        found = _partitions(disk / base.name, made.format)
-    else:
-        suffixes = {suffix: form for form, suffix in EXTENSIONS.items()}
-        found = _partitions(disk, suffixes.get(disk.suffix, Format.RAW))
-    for part in found:
-        if part.number == number:
-            return part
-    there = ", ".join(str(part.number) for part in found) or "there are none"
-    raise SpecError(f"{disk} has no partition {number}", origin=_ORIGIN, key="--partition", allowed=there)
-
-
-def _partitions(disk: Path, form: Format) -> tuple[FoundPartition, ...]:
-    if not disk.is_file():
-        raise SpecError(f"there is no image {disk}", origin=_ORIGIN, key="--disk")
-    if form is Format.RAW:
-        return partitioning.read_partitions(disk)
-    with tempfile.TemporaryDirectory(prefix="vmharness-") as folder:
-        head = Path(folder) / "head.raw"
-        image.copy_head(disk, form, head)
-        return partitioning.read_partitions(head)

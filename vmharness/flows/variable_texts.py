@@ -41,7 +41,7 @@ def to_lines(variables: Variables) -> Iterator[str]:
     if isinstance(variables, VariableStore):
         free = format_size(variables.capacity - variables.used)
         yield f"{format_size(variables.used)} of {format_size(variables.capacity)} used, {free} free"
-    yield f"Secure Boot: {_state(_secure_boot(variables))}"
+    yield f"Secure Boot: {state_text(_secure_boot(variables))}"
     areas: dict[Area, list[VariableRecord]] = {area: [] for area in Area}
     for item in variables.variables:
         record = decode(item)
@@ -93,7 +93,8 @@ def _secure_boot(variables: Variables) -> SecureBoot | None:
         return None
 
 
-def _state(state: SecureBoot | None) -> str:
+def state_text(state: SecureBoot | None) -> str:
+    """The state of Secure Boot in words."""
     if state is None:
         return "a signature database is damaged"
     if state.setup_mode:

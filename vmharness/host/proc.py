@@ -47,6 +47,8 @@ _PACKAGES = {
     "lz4": "lz4",
     "busybox": "busybox-static",
     "virt-fw-vars": "the Python package virt-firmware",
+    "sbsign": "sbsigntool",
+    "sbverify": "sbsigntool",
     "dpkg-deb": "dpkg",
     "apt-get": "apt",
     "newuidmap": "uidmap",
