@@ -90,7 +90,7 @@ class Inside(ABC):
         :param within: seconds.
         :raises: as :meth:`run`.
         """
-        result = self._run(f"cat {_path(path)}", Deadline(waiting_for=f"end of reading {path}", within=within))
+        result = self._read(f"cat {_path(path)}", Deadline(waiting_for=f"end of reading {path}", within=within))
         if result.status != 0:
             raise _failed(f"{path} cannot be read in the guest", result)
         return result.stdout
@@ -98,6 +98,10 @@ class Inside(ABC):
     @abstractmethod
     def _run(self, command: str, deadline: Deadline) -> CommandResult:
         """Run a command."""
+
+    def _read(self, command: str, deadline: Deadline) -> CommandResult:
+        """Run a command whose output may be larger than the guest's memory."""
+        return self._run(command, deadline)
 
     @abstractmethod
     def _write(self, source: bytes | Path, command: str, deadline: Deadline) -> CommandResult:
