@@ -1,0 +1,132 @@
+"""A text screen as a value: its cells with their colours, its lines, and what is highlighted on it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import groupby
+from typing import NamedTuple
+
+from attrs import frozen
+
+_UPRIGHTS = frozenset("│┃║|")
+_SHORTEST_FRAME = 4  # rows; headings and key hints stand in frames of at most three
+_NARROWEST_FRAME = 20
+
+
+class Style(NamedTuple):
+    """How a cell looks: colours as they are shown (reverse video is resolved) and whether it is bold."""
+
+    foreground: str = "white"
+    background: str = "black"
+    bold: bool = False
+
+
+class Cell(NamedTuple):
+    """One place of the screen. The right half of a wide character has an empty text."""
+
+    text: str = " "
+    style: Style = Style()
+
+
+@frozen(kw_only=True)
+class Frame:
+    """The inside of a box on the screen: rows ``top`` to ``bottom``, columns ``left`` to ``right``, ends excluded."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+@frozen(kw_only=True)
+class Picture:
+    """The screen as it was at one moment.
+
+    :param rows: the cells, all rows equally long.
+    :param cursor: row and column, from 0.
+    :param changes: how often the screen had been drawn on.
+    """
+
+    rows: tuple[tuple[Cell, ...], ...]
+    cursor: tuple[int, int] = (0, 0)
+    changes: int = 0
+
+    @cached_property
+    def lines(self) -> tuple[str, ...]:
+        """The text of each row, without the blanks at its end."""
+        return tuple(text_of(row).rstrip() for row in self.rows)
+
+    @cached_property
+    def text(self) -> str:
+        """All lines, without the empty ones at the end."""
+        return "\n".join(self.lines).rstrip()
+
+    @cached_property
+    def frame(self) -> Frame | None:
+        """The largest box that is tall enough to hold a list, or None."""
+        found = [frame for frame in _frames(self.lines) if frame.bottom - frame.top >= _SHORTEST_FRAME]
+        return max(found, key=lambda frame: frame.bottom - frame.top, default=None)
+
+    @cached_property
+    def selected_rows(self) -> tuple[int, ...]:
+        """The rows that are highlighted: see :meth:`selected`."""
+        area = self.frame or Frame(top=0, bottom=len(self.rows), left=0, right=len(self.rows[0]))
+        rows = {number: self.rows[number][area.left : area.right] for number in range(area.top, area.bottom)}
+        usual = Counter(cell.style for row in rows.values() for cell in row).most_common(1)[0][0]
+        other_ground = tuple(
+            number for number, row in rows.items() if any(ground != usual.background for ground in _grounds(row))
+        )
+        if other_ground or self.frame is None:
+            return other_ground
+        return tuple(number for number, row in rows.items() if _is_written_in_another_style(row, usual))
+
+    def selected(self) -> str:
+        """The text of the highlighted line, or lines; empty when none is.
+
+        That is text whose background differs from the one that most of the screen has: reverse video, black on grey
+        (SGR 30;47) on a black screen, or the other way about. In a box with a list, where a theme may highlight by
+        another colour of the letters alone, only the box is looked at, and such text counts too.
+        """
+        return "\n".join(self._selected_text(number) for number in self.selected_rows)
+
+    def _selected_text(self, number: int) -> str:
+        row = self.rows[number]
+        if self.frame is not None:
+            return text_of(row[self.frame.left : self.frame.right]).strip()
+        usual = Counter(cell.style.background for line in self.rows for cell in line).most_common(1)[0][0]
+        return text_of([cell for cell in row if cell.style.background != usual]).strip()
+
+
+def text_of(row: Sequence[Cell]) -> str:
+    """The text of a row of cells."""
+    return "".join(cell.text for cell in row)
+
+
+def _grounds(row: Sequence[Cell]) -> list[str]:
+    """The backgrounds on which text stands in a row."""
+    return [cell.style.background for cell in row if cell.text.strip()]
+
+
+def _is_written_in_another_style(row: Sequence[Cell], usual: Style) -> bool:
+    written = [cell.style for cell in row if cell.text.strip()]
+    return bool(written) and all(style != usual for style in written)
+
+
+def _frames(lines: Sequence[str]) -> list[Frame]:
+    """Every run of rows that begin and end with an upright in the same two columns."""
+    found = []
+    for edges, group in groupby(range(len(lines)), key=lambda number: _edges(lines[number])):
+        numbers = list(group)
+        if edges is not None:
+            found.append(Frame(top=numbers[0], bottom=numbers[-1] + 1, left=edges[0] + 1, right=edges[1]))
+    return found
+
+
+def _edges(line: str) -> tuple[int, int] | None:
+    """The columns of the first and the last upright of a line, if they can be a frame's."""
+    columns = [column for column, character in enumerate(line) if character in _UPRIGHTS]
+    if not columns or columns[-1] - columns[0] < _NARROWEST_FRAME or line[: columns[0]].strip():
+        return None
+    return columns[0], columns[-1]
