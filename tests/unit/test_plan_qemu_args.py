@@ -164,7 +164,7 @@ def test_a_build_machine_is_as_it_was() -> None:
         (Bus.NVME, [("nvme", None)]),
         (Bus.AHCI, [("ide-hd", "ide.0")]),
         (Bus.USB, [("qemu-xhci", None), ("usb-bot", "usb.0"), ("scsi-hd", "one-usb.0")]),
-        (Bus.SCSI, [("virtio-scsi-pci", None), ("scsi-hd", "scsi.0")]),
+        (Bus.SCSI, [("virtio-scsi-pci", None), ("scsi-hd", "one-scsi.0")]),
         (Bus.CDROM, [("ide-cd", "ide.0")]),
     ],
 )
@@ -177,14 +177,14 @@ def test_buses(bus: Bus, expected: list[tuple[str, str | None]]) -> None:
 
 
 def test_many_disks() -> None:
-    """Disks come in their order; those of one kind share a controller, and each SATA device has a port of its own."""
+    """Disks come in their order; each on scsi has a controller of its own, and each SATA device a port."""
     buses = (Bus.CDROM, Bus.SCSI, Bus.AHCI, Bus.USB, Bus.VIRTIO, Bus.SCSI, Bus.USB, Bus.AHCI)
     disks = tuple(Disk(name=f"d{number}", path=Path(f"/{number}"), bus=bus) for number, bus in enumerate(buses))
     spec = MachineSpec(accelerator=Accelerator.TCG, disks=disks)
     made = objects(spec, "-device")
     assert [device["drive"] for device in made if "drive" in device] == [disk.name for disk in disks]
     drivers = [device["driver"] for device in made]
-    assert (drivers.count("virtio-scsi-pci"), drivers.count("qemu-xhci"), drivers.count("usb-bot")) == (1, 1, 2)
+    assert (drivers.count("virtio-scsi-pci"), drivers.count("qemu-xhci"), drivers.count("usb-bot")) == (2, 1, 2)
     assert [device["bus"] for device in made if device["driver"].startswith("ide")] == ["ide.0", "ide.1", "ide.2"]
     assert [node["node-name"] for node in objects(spec, "-blockdev")] == [disk.name for disk in disks]
 

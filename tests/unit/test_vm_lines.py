@@ -46,6 +46,13 @@ def test_a_death_cut_anywhere() -> None:
             ]
 
 
+def test_a_crash_of_the_firmware() -> None:
+    """OVMF's dump of a processor's exception is a death, wherever it interrupts the console; talk of one is none."""
+    heard = Heard()
+    heard.feed("a log of !!!! nothing\n", "Shell> reconnect -r\n!!!! X64 Exception Type - 0D(#GP - General Protection)")
+    assert heard.deaths == [("firmware exception", "!!!! X64 Exception Type - 0D(#GP - General Protection)")]
+
+
 @given(st.text(st.sampled_from("ab\n"), max_size=60), st.lists(st.integers(0, 60), max_size=5))
 def test_cutting_changes_no_lines(text: str, cuts: list[int]) -> None:
     """Lines and last words are the same in pieces as whole."""

@@ -37,14 +37,14 @@ def blockdev(disk: Disk) -> dict[str, Any]:
 
 def devices(disks: Sequence[Disk]) -> Iterator[dict[str, Any]]:
     """The devices through which the guest sees disks that are there from the start, with their controllers."""
-    buses = {disk.bus for disk in disks}
-    if Bus.SCSI in buses:
-        yield {"driver": "virtio-scsi-pci", "id": "scsi"}
-    if Bus.USB in buses:
+    if any(disk.bus is Bus.USB for disk in disks):
         yield {"driver": "qemu-xhci", "id": "usb"}
     sata = 0
     for disk in disks:
-        if disk.bus is Bus.USB:
+        if disk.bus is Bus.SCSI:
+            # One controller each: without a boot index, OVMF (2022.11 and newer) finds only one disk on a controller.
+            yield {"driver": "virtio-scsi-pci", "id": f"{disk.name}-scsi"}
+        elif disk.bus is Bus.USB:
             yield {"driver": "usb-bot", "id": f"{disk.name}-usb", "bus": "usb.0", "serial": disk.name}
         yield {**disk_device(disk), **_place(disk, sata)}
         sata += disk.bus.is_sata
@@ -77,7 +77,7 @@ def _place(disk: Disk, sata: int) -> dict[str, str]:
     """Where a disk is connected, where QEMU does not find the place by itself."""
     match disk.bus:
         case Bus.SCSI:
-            return {"bus": "scsi.0"}
+            return {"bus": f"{disk.name}-scsi.0"}
         case Bus.USB:
             return {"bus": f"{disk.name}-usb.0"}
         case Bus.AHCI | Bus.CDROM:

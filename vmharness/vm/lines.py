@@ -31,6 +31,7 @@ DEATHS = (
     _death("kernel cannot mount the root filesystem", r"VFS: Unable to mount root fs.*|Unable to mount root.*"),
     _death("kernel fault", r"BUG: unable to handle.*|general protection fault.*"),
     _death("firmware assertion", r"^ASSERT .*|^ASSERT_EFI_ERROR.*"),
+    _death("firmware exception", r"^!!!! \S+ Exception Type.*"),
     _death("initramfs gave up", r"ALERT!.*does not exist\.\s+Dropping to a shell.*|\(initramfs\) $"),
     _death("GRUB rescue", r"^grub rescue> ?|^grub> ?$"),
     _death("no bootable device", r"^(?:BdsDxe: No bootable option or device was found.*|No bootable device.*)"),
