@@ -24,7 +24,7 @@ def checkout() -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark everything under ``tests/vm`` as booting a real QEMU."""
+    """Mark everything under ``tests/vm`` and ``tests/behaviours`` as booting a real QEMU."""
     for item in items:
-        if TESTS / "vm" in item.path.parents:
+        if {TESTS / "vm", TESTS / "behaviours"} & set(item.path.parents):
             item.add_marker("vm")

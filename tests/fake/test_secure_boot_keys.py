@@ -17,13 +17,14 @@ from vmharness.disk.enrolment import Enrolment
 from vmharness.errors import HostError, SpecError, VerificationFailed
 from vmharness.flows import efivars as flow
 from vmharness.host import proc
+from vmharness.model.key_folder import NAMES, KeyFolder
 from vmharness.model.secure_boot import secure_boot
 from vmharness.model.signatures import IMAGE_SECURITY
 from vmharness.model.variables import GLOBAL, EfiVariable
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> keys.KeyFolder:
+def made(tmp_path_factory: pytest.TempPathFactory) -> KeyFolder:
     """Test keys."""
     return keys.make_folder(tmp_path_factory.mktemp("made") / "keys", name="a test")
 
@@ -64,19 +65,17 @@ def subjects(path: Path) -> dict[str, list[str]]:
     return {name: [key.subject or key.fingerprint for key in keys] for name, keys in found.items()}
 
 
-def test_keys_are_made_private(made: keys.KeyFolder) -> None:
+def test_keys_are_made_private(made: KeyFolder) -> None:
     """Certificates belong to their keys, and the keys are nobody else's."""
     assert keys.open_folder(made.path, signing=True) == made
-    assert {path.name for path in made.path.iterdir()} == {
-        f"{name}.{end}" for name in keys.NAMES for end in ("crt", "key")
-    }
-    assert {made.private(name).stat().st_mode & 0o777 for name in keys.NAMES} == {0o600}
+    assert {path.name for path in made.path.iterdir()} == {f"{name}.{end}" for name in NAMES for end in ("crt", "key")}
+    assert {made.private(name).stat().st_mode & 0o777 for name in NAMES} == {0o600}
     found = keys.read_certificate(made.certificate("db"))
     assert found.subject.rfc4514_string() == "CN=a test db"
     proc.run(["openssl", "verify", "-CAfile", made.certificate("db"), made.certificate("db")], doing="verifying")
 
 
-def test_keys_are_never_overwritten(made: keys.KeyFolder) -> None:
+def test_keys_are_never_overwritten(made: KeyFolder) -> None:
     """A second call in the same folder is refused before anything is written."""
     before = made.private("PK").read_bytes()
     with pytest.raises(SpecError, match="is there already"):
@@ -95,7 +94,7 @@ def test_keys_are_never_overwritten(made: keys.KeyFolder) -> None:
         (lambda folder: der(folder / "db.crt", folder / "db.crt"), "is not PEM"),
     ],
 )
-def test_damaged_folders_are_refused(made: keys.KeyFolder, tmp_path: Path, damage, message: str) -> None:
+def test_damaged_folders_are_refused(made: KeyFolder, tmp_path: Path, damage, message: str) -> None:
     """A folder of keys is checked before anything is signed with it."""
     folder = Path(shutil.copytree(made.path, tmp_path / "keys"))
     damage(folder)
@@ -110,7 +109,7 @@ def der(source: Path, target: Path) -> Path:
     return target
 
 
-def test_enrolled_keys_are_read_back(made: keys.KeyFolder, store: Path, tmp_path: Path) -> None:
+def test_enrolled_keys_are_read_back(made: KeyFolder, store: Path, tmp_path: Path) -> None:
     """Each database holds its key, Secure Boot is on, and all else in the store is as it was."""
     before = efivars.read_store(store).variables
     state = enrolment.enroll(store, enrolment.of_folder(made))
@@ -125,7 +124,7 @@ def test_enrolled_keys_are_read_back(made: keys.KeyFolder, store: Path, tmp_path
     assert first_opinion(store) == second_opinion(store, tmp_path)
 
 
-def test_databases_are_added_to(made: keys.KeyFolder, store: Path, tmp_path: Path) -> None:
+def test_databases_are_added_to(made: KeyFolder, store: Path, tmp_path: Path) -> None:
     """A second enrolment adds keys and replaces the platform key; one that changes nothing writes nothing."""
     enrolment.enroll(store, enrolment.of_folder(made))
     before = store.read_bytes()
@@ -147,7 +146,7 @@ def _variables(blob: bytes, scratch: Path) -> tuple[EfiVariable, ...]:
     return efivars.read_store(scratch / "before.fd").variables
 
 
-def test_variable_of_the_same_name_survives(made: keys.KeyFolder, store: Path) -> None:
+def test_variable_of_the_same_name_survives(made: KeyFolder, store: Path) -> None:
     """Another vendor's ``db`` is not taken for the signature database."""
     flow.set_bytes(store, "db", b"mine", guid=GLOBAL)
     enrolment.enroll(store, enrolment.of_folder(made))
@@ -156,7 +155,7 @@ def test_variable_of_the_same_name_survives(made: keys.KeyFolder, store: Path) -
     assert mine.data == b"mine"
 
 
-def test_secure_boot_is_switched(made: keys.KeyFolder, store: Path) -> None:
+def test_secure_boot_is_switched(made: KeyFolder, store: Path) -> None:
     """With a platform key it can be switched off and on; without one it cannot be on."""
     assert "no platform key" in vmharness("enroll", store, "--secure-boot", status=2).output
     vmharness("enroll", store, "--pk", made.certificate("PK"), "--db", made.certificate("db"), "--secure-boot")
@@ -207,7 +206,7 @@ def test_enroll_asks_for_something(store: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [1024, 1021, 0])
-def test_signing_keeps_what_the_firmware_knows(made: keys.KeyFolder, tmp_path: Path, length: int) -> None:
+def test_signing_keeps_what_the_firmware_knows(made: KeyFolder, tmp_path: Path, length: int) -> None:
     """Sbsign signs the digest that we compute; a signed binary verifies with its own certificate and no other."""
     binary = tmp_path / "a.efi"
     binary.write_bytes(efi_binary(length))
@@ -223,7 +222,7 @@ def test_signing_keeps_what_the_firmware_knows(made: keys.KeyFolder, tmp_path: P
     assert binary.read_bytes() == signed
 
 
-def test_tampering_is_noticed(made: keys.KeyFolder, tmp_path: Path) -> None:
+def test_tampering_is_noticed(made: KeyFolder, tmp_path: Path) -> None:
     """One byte more or other, and the digest is another one: the signature no longer verifies."""
     binary = tmp_path / "a.efi"
     binary.write_bytes(efi_binary())
@@ -234,7 +233,7 @@ def test_tampering_is_noticed(made: keys.KeyFolder, tmp_path: Path) -> None:
     assert not keys.is_signed_by(binary, made.certificate("db"))
 
 
-def test_what_cannot_be_signed(made: keys.KeyFolder, tmp_path: Path) -> None:
+def test_what_cannot_be_signed(made: KeyFolder, tmp_path: Path) -> None:
     """A text is no EFI binary, and that is said; nothing is left behind."""
     text = tmp_path / "text.efi"
     text.write_text("no binary")
@@ -245,7 +244,7 @@ def test_what_cannot_be_signed(made: keys.KeyFolder, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["text.efi"]
 
 
-def test_revocation_by_digest(made: keys.KeyFolder, store: Path, tmp_path: Path) -> None:
+def test_revocation_by_digest(made: KeyFolder, store: Path, tmp_path: Path) -> None:
     """A binary in dbx is there by the digests of its unsigned and its signed form."""
     binary = tmp_path / "a.efi"
     binary.write_bytes(efi_binary(1021))

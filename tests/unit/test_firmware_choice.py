@@ -9,8 +9,8 @@ from attrs import evolve
 
 from vmharness.errors import HostError, SpecError
 from vmharness.model.firmware import Descriptor, FlashFile, Target
-from vmharness.model.image import AutoFirmware, DescriptorFirmware, FirmwareFiles
-from vmharness.plan.firmware import judge, select
+from vmharness.model.image import AutoFirmware, DescriptorFirmware, FirmwareFiles, SecureBootFirmware
+from vmharness.plan.firmware import check_pair, judge, select
 
 AUTO = AutoFirmware()
 CODE_4M = FlashFile(path=Path("/fw/CODE_4M.fd"), size=3_653_632)
@@ -81,6 +81,27 @@ def test_nothing_that_fits_lists_every_refusal() -> None:
     assert "ovmf" in text
     with pytest.raises(HostError, match="no firmware descriptors"):
         select(AUTO, [])
+
+
+def test_secure_boot_asked_for_takes_the_one_without_keys() -> None:
+    """Asked for Secure Boot, firmware that has it is taken, but neither one without nor one with somebody's keys."""
+    enrolled = evolve(ENROLLED, features=(*ENROLLED.features, "secure-boot"))
+    assert select(SecureBootFirmware(), [PLAIN, enrolled, SECURE]).descriptor == SECURE.path
+    with pytest.raises(HostError, match="no UEFI firmware with Secure Boot fits") as caught:
+        select(SecureBootFirmware(), [PLAIN, enrolled])
+    assert "it has no Secure Boot" in str(caught.value)
+    assert "it has keys enrolled already" in str(caught.value)
+
+
+def test_a_pair_must_fit() -> None:
+    """A 4M code image with a 2M store, or a store in place of the code, is refused before a machine has them."""
+    check_pair(CODE_4M, STORE_4M)
+    with pytest.raises(SpecError, match=r"has 131,072 bytes, but the code image .* needs one of 540,672"):
+        check_pair(CODE_4M, STORE_2M)
+    with pytest.raises(SpecError, match="is a variable store, not a code image"):
+        check_pair(STORE_4M, STORE_4M)
+    with pytest.raises(SpecError, match="is not an EFI variable store"):
+        check_pair(CODE_4M, evolve(STORE_4M, is_variable_store=False))
 
 
 def test_a_named_descriptor_may_be_a_secure_boot_build() -> None:

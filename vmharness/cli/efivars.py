@@ -200,9 +200,9 @@ def enroll(  # noqa: PLR0913, PLR0917 -- one parameter an option
       vmharness efivars enroll efi-vars.fd --dbx old/systemd-bootx64.efi
     """
     from vmharness.disk.enrolment import Enrolment  # noqa: PLC0415
-    from vmharness.disk.keys import OWNER  # noqa: PLC0415
     from vmharness.flows import efivars as flow  # noqa: PLC0415
     from vmharness.flows import variable_texts as texts  # noqa: PLC0415
+    from vmharness.model.key_folder import OWNER  # noqa: PLC0415
 
     enrolment = Enrolment(pk=pk, kek=kek, db=db, dbx=dbx, owner=owner or OWNER, secure_boot=secure_boot)
     if generate is not None and pk is not None:

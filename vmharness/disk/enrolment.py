@@ -15,6 +15,7 @@ from attrs import frozen
 from vmharness.disk import authenticode, efivars, keys
 from vmharness.errors import SpecError
 from vmharness.host import proc
+from vmharness.model.key_folder import OWNER, KeyFolder
 from vmharness.model.secure_boot import DATABASES, SecureBoot, secure_boot
 from vmharness.model.signatures import SECURE_BOOT_ENABLE
 
@@ -33,11 +34,11 @@ class Enrolment:
     kek: tuple[Path, ...] = ()
     db: tuple[Path, ...] = ()
     dbx: tuple[Path, ...] = ()
-    owner: UUID = keys.OWNER
+    owner: UUID = OWNER
     secure_boot: bool | None = None
 
 
-def of_folder(folder: keys.KeyFolder) -> Enrolment:
+def of_folder(folder: KeyFolder) -> Enrolment:
     """All the keys of a folder, and Secure Boot on."""
     return Enrolment(
         pk=folder.certificate("PK"),

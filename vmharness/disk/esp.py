@@ -1,4 +1,4 @@
-"""The FAT partitions inside a raw disk: read without mounting them and without privilege. The door to mtools."""
+"""The FAT partitions inside a raw disk, without mounting them and without privilege. The door to mtools."""
 
 from __future__ import annotations
 
@@ -91,6 +91,25 @@ def read_file(disk: Path, offset: int, path: str) -> bytes:
     :raises HostError: it is not there.
     """
     return _mtools(["mcopy", "-n", "-i", _image(disk, offset), f"::{_slashes(path)}", "-"], disk).stdout
+
+
+def copy_out(disk: Path, offset: int, path: str, target: Path) -> None:
+    """Copy a file of the FAT to the host, with its time.
+
+    :raises HostError: it is not there.
+    """
+    _mtools(["mcopy", "-n", "-m", "-i", _image(disk, offset), f"::{_slashes(path)}", str(target.absolute())], disk)
+
+
+def copy_in(disk: Path, offset: int, source: Path, path: str) -> None:
+    """Write a file of the host over one of the FAT, with its time, and read it back.
+
+    :raises HostError: there is no room for it, or it does not arrive.
+    """
+    argv = ["mcopy", "-o", "-m", "-i", _image(disk, offset), str(source.absolute()), f"::{_slashes(path)}"]
+    proc.run(argv, doing=f"writing {path} to its partition", env=_MTOOLS, cwd=disk.parent)
+    if read_file(disk, offset, path) != source.read_bytes():
+        raise HostError(f"{path} is not on its partition as it was written")
 
 
 def check_fat(disk: Path, offset: int, size: int, scratch: Path) -> tuple[str, ...]:

@@ -1,17 +1,11 @@
-"""Secure Boot keys as files, and EFI binaries signed with them. The door to sbsign and to key making.
-
-A folder of keys holds ``PK.crt``, ``KEK.crt`` and ``db.crt`` (certificates, PEM), and what belongs to them and is
-nobody else's business: ``PK.key``, ``KEK.key`` and ``db.key``.
-"""
+"""Secure Boot keys as files, and EFI binaries signed with them. The door to sbsign and to key making."""
 
 from __future__ import annotations
 
 import datetime as dt
 import os
 from pathlib import Path
-from uuid import UUID
 
-from attrs import frozen
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -19,30 +13,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from vmharness.disk import authenticode
 from vmharness.errors import HostError, SpecError
 from vmharness.host import proc
-
-NAMES = ("PK", "KEK", "db")
-"""The keys of a machine: the platform's, the one that may change ``db``, and the one that signs what boots."""
-
-OWNER = UUID("9c1fd7a3-6f0d-4b6c-8e51-1d4c3a9b7e20")
-"""Owner of keys whose user names none."""
+from vmharness.model.key_folder import NAMES, KeyFolder
 
 _BITS = 2048
 _YEARS = 20
-
-
-@frozen(kw_only=True)
-class KeyFolder:
-    """A folder of keys."""
-
-    path: Path
-
-    def certificate(self, name: str) -> Path:
-        """The certificate of a key of :data:`NAMES`."""
-        return self.path / f"{name}.crt"
-
-    def private(self, name: str) -> Path:
-        """The private key of a key of :data:`NAMES`."""
-        return self.path / f"{name}.key"
 
 
 def open_folder(path: Path, *, signing: bool = False) -> KeyFolder:

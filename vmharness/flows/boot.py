@@ -16,13 +16,14 @@ from vmharness.errors import HostError, SpecError
 from vmharness.events import Emit, MilestoneReached, nobody
 from vmharness.flows.inspect import read_manifest
 from vmharness.flows.run import Run, recorded
-from vmharness.host import accelerator, cache
+from vmharness.host import accelerator, cache, descriptors
 from vmharness.model.firmware import Firmware
 from vmharness.model.hardware import AcceleratorVerdict, Disk, MachineSpec
 from vmharness.model.manifest import FirmwareIdentity, Manifest
 from vmharness.model.milestones import MILESTONES, Milestone, by_name
 from vmharness.model.outcome import Outcome, Reached
 from vmharness.model.sizes import GIB
+from vmharness.plan.firmware import check_pair
 from vmharness.vm.console import Seen
 from vmharness.vm.machine import Machine
 
@@ -136,7 +137,10 @@ def goal(until: str) -> Milestone:
 def machine_spec(
     output: Path, made: Manifest, verdict: AcceleratorVerdict, options: BootOptions, run: Run
 ) -> MachineSpec:
-    """The machine that boots a build's output, on an overlay and a copy of the variable store in the run directory."""
+    """The machine that boots a build's output, on an overlay and a copy of the variable store in the run directory.
+
+    :raises SpecError: the output's variable store does not fit its firmware.
+    """
     base = made.file("image")
     if base is None:
         raise SpecError(f"the manifest in {output} names no image", origin=str(output))
@@ -146,7 +150,9 @@ def machine_spec(
     if made.firmware is not None and not options.bios:
         firmware = find_firmware(made.firmware)
         store = made.file("efi-variables")
-        shutil.copyfile(output / store.name if store is not None else firmware.template, run.directory.variables)
+        variables = output / store.name if store is not None else firmware.template
+        check_pair(descriptors.flash_file(firmware.code), descriptors.flash_file(variables))
+        shutil.copyfile(variables, run.directory.variables)
     return MachineSpec(
         accelerator=verdict.accelerator,
         memory=options.memory,

@@ -38,6 +38,7 @@ from vmharness.plan import make as planning
 from vmharness.plan.boot_room import check_boot_room
 from vmharness.plan.firmware import select
 from vmharness.plan.rootfs import kind_of
+from vmharness.plan.secure_boot import check_firmware
 from vmharness.plan.start import Bootable, appliance_firmware
 from vmharness.plan.steps import CONTENTS_DISK, TARGET_DISK, TREE_DISK
 from vmharness.tree.boot_files import boot_files
@@ -89,6 +90,7 @@ def build(definition: Path, output: Path, options: Options | None = None, emit: 
         if done is None:
             create(prepared, run)
             work(prepared, run)
+            prepared = secure(prepared, run)
             prepared = finish(prepared, run)
             check(prepared, run)
             done = deliver(prepared, output, inputs, run)
@@ -119,6 +121,10 @@ def plan(definition: Path, options: Options | None = None, emit: Emit = nobody) 
 def prepare(spec: ImageSpec, options: Options, run: Run) -> Prepared:
     """Look at the host, stage the tree, decide everything. Touches nothing but the cache and the run directory."""
     hooks.require(spec)
+    if spec.secure_boot.wanted:
+        from vmharness.flows import signing  # noqa: PLC0415 -- it brings what reads certificates, for 0.1 s
+
+        signing.require_keys(spec)
     with run.part("look at the host"):
         tools = (*BUILD_TOOLS, *_source_tools(spec))
         # without a machine there is nothing to try the host's accelerator for
@@ -127,6 +133,7 @@ def prepare(spec: ImageSpec, options: Options, run: Run) -> Prepared:
         firmware = None
         if spec.has_esp:
             firmware = select(spec.efi.firmware, facts.descriptors, origin=str(spec.origin))
+        check_firmware(spec, firmware)
     seed = (spec.deterministic.seed or spec.name) if spec.deterministic.enabled else secrets.token_hex(16)
     if spec.partitions:
         return _prepare_declared(spec, options, facts, firmware, seed, run)
@@ -183,7 +190,8 @@ def _prepare_declared(  # noqa: PLR0913, PLR0917 -- what prepare has found out
 def _source_tools(spec: ImageSpec) -> set[str]:
     """The programs that sources and partitions need besides those of every build."""
     sources = [spec.root.source, *(part.source for part in spec.partitions)]
-    return {tool for source in sources for tool in _SOURCE_TOOLS.get(type(source), ())} | tools_for(spec)
+    signers = {"sbsign", "sbverify"} if spec.secure_boot.wanted else set()
+    return signers | {tool for source in sources for tool in _SOURCE_TOOLS.get(type(source), ())} | tools_for(spec)
 
 
 def _appliance(spec: ImageSpec, options: Options, facts: HostFacts, run: Run) -> Appliance:
@@ -263,6 +271,21 @@ def work(prepared: Prepared, run: Run) -> None:
             with run.part("switch the appliance off"):
                 up.machine.off()
     except (GuestError, QemuDied) as error:
+        raise _failed(error, run) from error
+
+
+def secure(prepared: Prepared, run: Run) -> Prepared:
+    """Sign what boots and enroll the keys, where the definition says so.
+
+    :raises BuildFailed: there is nothing to sign.
+    """
+    if not prepared.plan.spec.secure_boot.wanted:
+        return prepared
+    from vmharness.flows import signing  # noqa: PLC0415 -- as in prepare
+
+    try:
+        return signing.sign(prepared, run)
+    except VerificationFailed as error:
         raise _failed(error, run) from error
 
 

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from attrs import frozen
+from attrs import field, frozen
 
 from vmharness import __version__
 from vmharness.disk import efivars, image
@@ -39,7 +39,12 @@ BUILD_PRODUCTS = Path("nix-support/hydra-build-products")
 
 @frozen(kw_only=True)
 class Prepared:
-    """Everything that is known once nothing is left to decide; ``trees`` are what goes into partitions, by role."""
+    """Everything that is known once nothing is left to decide, and what was signed since.
+
+    :param trees: what goes into partitions, by role.
+    :param signed: what was signed for Secure Boot.
+    :param key_files: keys that were made for the image and are published with it, each with its role.
+    """
 
     plan: Plan
     seed: str
@@ -48,6 +53,8 @@ class Prepared:
     contents: StagedContents | None
     appliance: Appliance | None
     resume: bool
+    signed: tuple[manifest.SignedFile, ...] = ()
+    key_files: Mapping[Path, str] = field(factory=dict)
 
 
 def deliver(prepared: Prepared, output: Path, inputs: str, run: Run) -> manifest.Manifest:
@@ -68,6 +75,9 @@ def deliver(prepared: Prepared, output: Path, inputs: str, run: Run) -> manifest
         if plan.spec.efi.touch_variables:
             names[VARIABLES_NAME] = "efi-variables"
             _copy_synced(run.directory.variables, folder / VARIABLES_NAME)
+        for path, role in prepared.key_files.items():
+            names[path.name] = role
+            _copy_synced(path, folder / path.name, mode=path.stat().st_mode & 0o777)
         hooks.after_build(plan.spec, folder, name, VARIABLES_NAME if VARIABLES_NAME in names else None, run)
         names |= {path.name: "extra" for path in sorted(folder.iterdir()) if path.name not in names}
         with run.part("write the manifest"):
@@ -119,6 +129,7 @@ def _manifest(
         kernel=prepared.appliance.kernel.version if prepared.appliance is not None else None,
         accelerator=plan.accelerator.accelerator.value,
         tools=prepared.facts.versions,
+        signed=prepared.signed,
         steps=tuple(manifest.StepTime(step=step, seconds=round(took, 3)) for step, took in run.seconds.items()),
     )
 
@@ -140,8 +151,9 @@ def _output_file(role: str, path: Path) -> manifest.OutputFile:
     return manifest.OutputFile(role=role, name=path.name, size=path.stat().st_size, sha256=cache.digest_of(path))
 
 
-def _copy_synced(source: Path, target: Path) -> None:
-    with source.open("rb") as reader, target.open("xb") as writer:
+def _copy_synced(source: Path, target: Path, mode: int = 0o666) -> None:
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with source.open("rb") as reader, os.fdopen(descriptor, "wb") as writer:
         shutil.copyfileobj(reader, writer)
         writer.flush()
         os.fsync(writer.fileno())

@@ -18,6 +18,8 @@ from vmharness.flows.outputs import BUILD_PRODUCTS, Prepared, list_for_hydra
 from vmharness.flows.run import Run
 from vmharness.host import cache, publish
 from vmharness.model import manifest
+from vmharness.model.image import ImageSpec
+from vmharness.model.key_folder import NAMES, KeyFolder
 from vmharness.plan import make as planning
 
 _KIND = "image"
@@ -37,6 +39,7 @@ def inputs_of(prepared: Prepared) -> str:
             for path in ((plan.firmware.code, plan.firmware.template) if plan.firmware is not None else ())
         ],
         "hooks": hooks.inputs(plan.spec),
+        "keys": _keys(plan.spec),
         "tools": prepared.facts.versions,
         "vmharness": _own_digest(),
     }
@@ -95,6 +98,14 @@ def copied(inputs: str, output: Path, run: Run) -> manifest.Manifest | None:
         image.clone(source / manifest.MANIFEST_NAME, folder / manifest.MANIFEST_NAME)
     run.emit(Published(directory=output.absolute(), files=tuple(file.name for file in made.files)))
     return made
+
+
+def _keys(spec: ImageSpec) -> list[str]:
+    """What given keys decide about an image: their certificates' digests."""
+    if spec.secure_boot.keys is None:
+        return []
+    folder = KeyFolder(path=spec.secure_boot.keys)
+    return [cache.digest_of(folder.certificate(name)) for name in NAMES]
 
 
 @once

@@ -14,7 +14,7 @@ from typing import Any
 
 from vmharness.host.data import data_directory
 from vmharness.model.firmware import Descriptor, FlashFile, Target
-from vmharness.model.image import AutoFirmware, DescriptorFirmware, FirmwareChoice
+from vmharness.model.image import AutoFirmware, DescriptorFirmware, FirmwareChoice, SecureBootFirmware
 
 _NVRAM_GUID = bytes.fromhex("8d2bf1ff 9676 8b4c a985 2747075b4f50")
 """EFI_SYSTEM_NV_DATA_FV_GUID: bytes 16 to 32 of a firmware volume's header (UEFI PI specification, volume 3, 3.2.1)."""
@@ -42,7 +42,7 @@ def installed(folders: tuple[Path, ...] | None = None) -> tuple[Descriptor, ...]
 
 def for_choice(choice: FirmwareChoice) -> tuple[Descriptor, ...]:
     """The descriptors that ``choice`` leaves to choose from: all installed ones, or exactly the one it names."""
-    if isinstance(choice, AutoFirmware):
+    if isinstance(choice, AutoFirmware | SecureBootFirmware):
         return installed()
     if isinstance(choice, DescriptorFirmware):
         return (read(choice.path),)

@@ -42,6 +42,8 @@ class Bootloader:
     :param copies_kernels: whether its installer copies kernels and initrds to the partition that it boots from.
     :param bytes_in_boot: what its installer writes into ``/boot`` where that is a partition of its own.
     :param bytes_on_esp: what its installer writes to the EFI system partition besides kernels.
+    :param unsigned: why it does not boot with Secure Boot although everything on the EFI system partition and the boot
+        partition is signed; empty where it does.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Bootloader:
     copies_kernels: bool = False
     bytes_in_boot: int = 0
     bytes_on_esp: int = 0
+    unsigned: str = ""
 
 
 NO_BOOTLOADER = "none"
@@ -78,6 +81,7 @@ _ENTRIES = (
         bytes_in_root=24 * MIB,
         bytes_in_boot=12 * MIB,
         bytes_on_esp=MIB,
+        unsigned="loads modules and kernels by itself, for which only shim or a standalone image can vouch",
     ),
     Bootloader(
         name="efi-binary",
@@ -93,6 +97,7 @@ _ENTRIES = (
         makes_boot_entry=True,
         reads=("ext4",),
         bytes_on_esp=4 * MIB,
+        unsigned="starts kernels from the root filesystem, which are not signed",
     ),
     Bootloader(
         name="extlinux",
@@ -100,6 +105,7 @@ _ENTRIES = (
         tables=(PartitionTable.NONE, *_BIOS),
         reads=("ext4",),
         bytes_in_boot=MIB,
+        unsigned="is no UEFI loader",
     ),
     Bootloader(
         name=NIXOS,
@@ -107,9 +113,10 @@ _ENTRIES = (
         tables=(*_BIOS, *_UEFI, PartitionTable.HYBRID),
         esp_path="/boot",
         bytes_in_root=48 * MIB,
+        unsigned="installs what the system's own configuration says, and that signs for Secure Boot itself",
     ),
     Bootloader(name="command", step="run the bootloader command", argument=Argument.COMMAND),
-    Bootloader(name=NO_BOOTLOADER, step=""),
+    Bootloader(name=NO_BOOTLOADER, step="", unsigned="brings nothing that could be signed"),
 )
 
 BOOTLOADERS = {entry.name: entry for entry in _ENTRIES}

@@ -150,6 +150,11 @@ class AutoFirmware:
 
 
 @frozen(kw_only=True)
+class SecureBootFirmware:
+    """The first firmware of the host's descriptors that has Secure Boot, and no keys of its own."""
+
+
+@frozen(kw_only=True)
 class DescriptorFirmware:
     """The firmware of one descriptor file in QEMU's JSON format."""
 
@@ -164,7 +169,7 @@ class FirmwareFiles:
     variables: Path
 
 
-FirmwareChoice = AutoFirmware | DescriptorFirmware | FirmwareFiles
+FirmwareChoice = AutoFirmware | SecureBootFirmware | DescriptorFirmware | FirmwareFiles
 
 
 @frozen(kw_only=True)
@@ -176,6 +181,23 @@ class EfiSpec:
 
     firmware: FirmwareChoice = field(factory=AutoFirmware)
     touch_variables: bool = True
+
+
+@frozen(kw_only=True)
+class SecureBootSpec:
+    """The keys that the image is signed with, and that its variable store gets.
+
+    :param keys: folder of keys (``disk/keys.py``), or None.
+    :param generate: whether new test keys are made, and published with the image.
+    """
+
+    keys: Path | None = None
+    generate: bool = False
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything is signed."""
+        return self.keys is not None or self.generate
 
 
 @frozen(kw_only=True)
@@ -266,6 +288,7 @@ class ImageSpec:
     contents: tuple[Content, ...] = ()
     bootloader: BootloaderSpec = field(factory=BootloaderSpec)
     efi: EfiSpec = field(factory=EfiSpec)
+    secure_boot: SecureBootSpec = field(factory=SecureBootSpec)
     deterministic: DeterministicSpec = field(factory=DeterministicSpec)
     identifiers: GivenIdentifiers = field(factory=GivenIdentifiers)
     guest: GuestSpec = field(factory=GuestSpec)

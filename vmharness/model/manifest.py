@@ -23,7 +23,8 @@ SCHEMA = 3
 class OutputFile:
     """A published file.
 
-    :param role: ``image``, ``efi-variables``, ``transcript``, or ``extra`` for what a hook left beside them.
+    :param role: ``image``, ``efi-variables``, ``transcript``, ``secure-boot-key`` and ``secure-boot-certificate`` for
+        test keys that were made, or ``extra`` for what a hook left beside them.
     :param name: its name in the output folder.
     :param size: bytes.
     """
@@ -53,6 +54,24 @@ class FirmwareIdentity:
 
 
 @frozen(kw_only=True)
+class SignedFile:
+    """A file that was signed for Secure Boot.
+
+    :param partition: its role: ``esp`` or ``boot``.
+    :param path: on that partition.
+    :param digest: its Authenticode digest, by which ``dbx`` would revoke it.
+    :param certificate: subject of the certificate that it was signed with.
+    :param fingerprint: SHA-256 of that certificate.
+    """
+
+    partition: str
+    path: str
+    digest: str
+    certificate: str
+    fingerprint: str
+
+
+@frozen(kw_only=True)
 class StepTime:
     """How long a step took."""
 
@@ -77,6 +96,7 @@ class Manifest:
     :param table: the partition table, with the filesystems.
     :param variables: the EFI variables as published, or None when they were not touched.
     :param firmware: the firmware that it was made for, or None where no UEFI boots from it.
+    :param signed: what was signed for Secure Boot.
     :param bootloader: its name, as the definition has it.
     :param kernel: version of the appliance's kernel, or None if no machine was needed.
     :param accelerator: ``kvm`` or ``tcg``.
@@ -100,6 +120,7 @@ class Manifest:
     accelerator: str
     tools: dict[str, str] = field(converter=_by_name)
     steps: tuple[StepTime, ...]
+    signed: tuple[SignedFile, ...] = ()
 
     def file(self, role: str) -> OutputFile | None:
         """The published file of that role, or None."""

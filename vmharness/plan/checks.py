@@ -11,6 +11,7 @@ from vmharness.model.sizes import GIB, MIB, format_size
 from vmharness.plan.nix import check_nix
 from vmharness.plan.partition_checks import check_partitions
 from vmharness.plan.root_checks import check_root
+from vmharness.plan.secure_boot import check_secure_boot
 
 _LEAST_MEMORY = 128 * MIB
 # What a disk can be called: a node in /dev, or a name that udev would make, such as /dev/disk/by-id/...
@@ -29,10 +30,12 @@ def check(spec: ImageSpec) -> None:
     check_nix(spec)
     if spec.partition_table is PartitionTable.DECLARED:
         check_partitions(spec)
+        check_secure_boot(spec)
         return
     _check_table(spec)
     _check_contents(spec)
     _check_bootloader(spec)
+    check_secure_boot(spec)
 
 
 def check_disk(spec: ImageSpec, size: int) -> None:

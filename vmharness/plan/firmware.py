@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 from vmharness.errors import HostError, SpecError
 from vmharness.model.firmware import Descriptor, Firmware, FirmwareVerdict, FlashFile
-from vmharness.model.image import AutoFirmware, FirmwareChoice, FirmwareFiles
+from vmharness.model.image import AutoFirmware, FirmwareChoice, FirmwareFiles, SecureBootFirmware
 from vmharness.model.sizes import MIB
 
 _MACHINE = "pc-q35-*"
@@ -32,10 +32,11 @@ def select(choice: FirmwareChoice, descriptors: Iterable[Descriptor], *, origin:
     for verdict in verdicts:
         if verdict.firmware is not None:
             return verdict.firmware
-    if isinstance(choice, AutoFirmware):
+    if isinstance(choice, AutoFirmware | SecureBootFirmware):
+        which = "with Secure Boot " if isinstance(choice, SecureBootFirmware) else ""
         refusals = "".join(f"\n  {verdict.descriptor}: {verdict.refusal}" for verdict in verdicts)
         raise HostError(
-            f"no UEFI firmware fits{refusals or ': the host has no firmware descriptors'}",
+            f"no UEFI firmware {which}fits{refusals or ': the host has no firmware descriptors'}",
             hint="install OVMF (Debian and Ubuntu: ovmf), or name the two files in the definition's efi.firmware",
         )
     named = "" if isinstance(choice, FirmwareFiles) else f"the descriptor {choice.path}: "
@@ -45,6 +46,16 @@ def select(choice: FirmwareChoice, descriptors: Iterable[Descriptor], *, origin:
         origin=origin,
         key="efi.firmware",
     )
+
+
+def check_pair(code: FlashFile, store: FlashFile) -> None:
+    """Refuse a code image and a variable store that do not belong together, before a machine is started with them.
+
+    :raises SpecError: naming both, and what would fit. Such a machine boots and silently keeps no variable, or hangs.
+    """
+    refusal = _refuse_files(code, store)
+    if refusal:
+        raise SpecError(refusal, hint="give the machine a store made from this firmware's own template")
 
 
 def judge_all(choice: FirmwareChoice, descriptors: Iterable[Descriptor]) -> tuple[FirmwareVerdict, ...]:
@@ -59,6 +70,8 @@ def judge(choice: FirmwareChoice, descriptor: Descriptor) -> FirmwareVerdict:
         refusal = _refuse_kind(descriptor)
     if not refusal and isinstance(choice, AutoFirmware):
         refusal = _refuse_features(descriptor.features)
+    if not refusal and isinstance(choice, SecureBootFirmware):
+        refusal = _refuse_without_secure_boot(descriptor.features)
     if not refusal:
         refusal = _refuse_files(descriptor.code, descriptor.template)
     firmware = None
@@ -101,6 +114,15 @@ def _refuse_features(features: tuple[str, ...]) -> str:
         return "it enforces Secure Boot with enrolled keys, which is taken only when named"
     if "requires-smm" in features:
         return "it needs System Management Mode (Secure Boot build), which is taken only when named"
+    return ""
+
+
+def _refuse_without_secure_boot(features: tuple[str, ...]) -> str:
+    """What cannot enforce Secure Boot, or would do it with somebody's keys."""
+    if "secure-boot" not in features:
+        return "it has no Secure Boot"
+    if "enrolled-keys" in features:
+        return "it has keys enrolled already, and is taken only when named"
     return ""
 
 

@@ -52,6 +52,7 @@ class _Document:
     contents: tuple[model.Content, ...] = ()
     bootloader: model.BootloaderSpec = field(factory=model.BootloaderSpec)
     efi: _EfiTable = field(factory=_EfiTable)
+    secure_boot: model.SecureBootSpec = field(factory=model.SecureBootSpec)
     deterministic: model.DeterministicSpec = field(factory=model.DeterministicSpec)
     identifiers: model.GivenIdentifiers = field(factory=model.GivenIdentifiers)
     guest: model.GuestSpec = field(factory=model.GuestSpec)
@@ -101,6 +102,7 @@ def load(text: str, origin: Path) -> model.ImageSpec:
             firmware=document.efi.firmware,
             touch_variables=table.has_esp if document.efi.touch_variables is None else document.efi.touch_variables,
         ),
+        secure_boot=document.secure_boot,
         deterministic=document.deterministic,
         identifiers=document.identifiers,
         guest=document.guest,
@@ -170,8 +172,8 @@ def _converter(folder: Path) -> Converter:
     }
     _register(converter, model.RootSpec, root)
     outer: tuple[type[Any], ...] = (
-        _ImageTable, _EfiTable, model.Content, model.BootloaderSpec, model.DeterministicSpec, model.GivenIdentifiers,
-        model.GuestSpec, model.HooksSpec, model.NixSpec,
+        _ImageTable, _EfiTable, model.SecureBootSpec, model.Content, model.BootloaderSpec, model.DeterministicSpec,
+        model.GivenIdentifiers, model.GuestSpec, model.HooksSpec, model.NixSpec,
     )  # fmt: skip
     for kind in outer:
         _register(converter, kind, special)
@@ -314,6 +316,8 @@ def _installer_form(bootloader: Bootloader) -> str:
 def _firmware(converter: Converter, folder: Path, value: Any) -> model.FirmwareChoice:
     if value == "auto":
         return model.AutoFirmware()
+    if value == "secure-boot":
+        return model.SecureBootFirmware()
     if isinstance(value, str):
         return model.DescriptorFirmware(path=folder / value)
     files: model.FirmwareFiles = converter.structure(value, model.FirmwareFiles)
