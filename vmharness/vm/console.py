@@ -114,7 +114,6 @@ class Console:
         self._buffers = _Buffers()
         self._lines = Lines(deaths=deaths, on_line=on_line, on_death=self._die)
         self._settled = threading.Event()
-        self._stale = threading.Event()
         self._taps: list[Callable[[bytes], None]] = []
         self._file = transcript.open("ab", buffering=0)
         # A guest that reads nothing must not hold a sender for ever; the deadline of the next wait tells.
@@ -141,7 +140,6 @@ class Console:
         """
         self._lines.forget()
         self._inbox.clear()
-        self._stale.set()
 
     def send(self, data: bytes) -> None:
         """Type ``data``. A machine that is gone, or takes no input, swallows it: the next wait says so."""
@@ -160,8 +158,7 @@ class Console:
         """
         started = time.monotonic()
         left = within
-        if self._stale.is_set():
-            self._stale.clear()
+        if self._inbox.begins_anew():
             self._buffers.forget()
         expecter = Expecter(self._buffers, searcher_re(list(patterns)))
         index = expecter.existing_data()
@@ -172,6 +169,10 @@ class Console:
                 return self._stalled(waiting_for, started)
             if text is None:
                 return self._end()
+            if not text:
+                self._buffers.forget()
+                expecter = Expecter(self._buffers, searcher_re(list(patterns)))
+                continue
             index = expecter.new_data(text)
             self._buffers.trim()
             left = started + within - time.monotonic()

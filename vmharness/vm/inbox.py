@@ -37,6 +37,8 @@ class Inbox:
     def get(self, seconds: float) -> str | None:
         """The next piece, of 4096 characters at most; None when the end is reached and nothing is left.
 
+        An empty piece says that what came before it was dropped (:meth:`clear`).
+
         :raises TimeoutError: nothing came within ``seconds``.
         """
         with self._changed:
@@ -50,11 +52,20 @@ class Inbox:
             return piece
 
     def clear(self) -> None:
-        """Drop what is there."""
+        """Drop what is there; an empty piece takes its place, so that the reader drops what it has, too."""
         with self._changed:
             self._pieces.clear()
+            self._pieces.append("")
             self._size = 0
             self._changed.notify_all()
+
+    def begins_anew(self) -> bool:
+        """Whether :meth:`clear` was called and the empty piece not taken yet; takes it."""
+        with self._changed:
+            if not self._pieces or self._pieces[0]:
+                return False
+            self._pieces.popleft()
+            return True
 
     def end(self) -> None:
         """Nothing comes any more: what is there can still be taken, and nobody waits."""
@@ -64,7 +75,7 @@ class Inbox:
 
     def _append(self, text: str) -> None:
         self._size += len(text)
-        if self._pieces and len(self._pieces[-1]) + len(text) <= _PIECE:
+        if self._pieces and self._pieces[-1] and len(self._pieces[-1]) + len(text) <= _PIECE:
             self._pieces[-1] += text  # a slow line comes in single characters
         else:
             self._pieces.extend(text[at : at + _PIECE] for at in range(0, len(text), _PIECE))
