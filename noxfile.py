@@ -42,6 +42,14 @@ def vm(session: nox.Session) -> None:
 
 
 @nox.session
+def behaviours(session: nox.Session) -> None:
+    """Run the tests of how bootloaders and firmware behave (slow), and print how long each took."""
+    needs(session, "test")
+    default = ["--numprocesses=2", "--dist=loadfile", "--durations=0", "tests/behaviours"]
+    session.run("pytest", *(session.posargs or default))
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style, layers and shell scripts."""
     needs(session, "lint")

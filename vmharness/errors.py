@@ -15,6 +15,7 @@
     |  '- NotProven           a script ended well but did not show its token
     |- VerificationFailed     the finished disk is not what the plan says    exit 1
     |- BuildFailed            a build ended without an image                 exit 1
+    |- BootFailed             a boot was not what a test demands             exit 1
     '- ApiMisuse              the caller's bug                               exit 70
 
 Fields are attributes and the text is made in ``__str__``; the classes pickle because their fields are positional
@@ -196,6 +197,23 @@ class BuildFailed(VmharnessError):
         if self.run_directory is not None:
             lines.append(f"  run directory: {self.run_directory}")
         return "\n".join(lines)
+
+
+@define(eq=False)
+class BootFailed(VmharnessError, AssertionError):
+    """A boot, or what it left, is not what a test demands; to test runners it is a failed assertion.
+
+    :param outcome: what the machine came to, where that is what is wrong.
+    :param last_words: the last lines that the guest printed.
+    """
+
+    outcome: Outcome | None = None
+    last_words: str = ""
+
+    def sentence(self) -> str:
+        """The one sentence, with this class's own fields."""
+        tail = "\n    ".join(self.last_words.strip().splitlines()[-12:])
+        return f"{self.what}\n  the guest's last lines:\n    {tail}" if tail else self.what
 
 
 @define(eq=False)

@@ -16,8 +16,9 @@ from vmharness.disk.blocks import check_blocks, copy_blocks, survey
 from vmharness.errors import BuildFailed, HostError, SpecError
 from vmharness.flows import build as flow
 from vmharness.flows.build import Options, build
-from vmharness.flows.inspect import inspect, read_manifest, to_lines
+from vmharness.flows.inspect import inspect, to_lines
 from vmharness.host import proc
+from vmharness.host.published import read_manifest
 from vmharness.model.manifest import Manifest
 from vmharness.model.partitions import Partition, Swap
 from vmharness.model.sizes import MIB

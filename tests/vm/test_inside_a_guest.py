@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from vmharness.disk import image
-from vmharness.flows.boot import find_firmware
-from vmharness.flows.inspect import read_manifest
 from vmharness.host import accelerator
+from vmharness.host.published import read_manifest
 from vmharness.host.rundir import RunDirectory
 from vmharness.model.hardware import Disk, MachineSpec
 from vmharness.model.sizes import MIB
+from vmharness.testing.state import find_firmware
 from vmharness.vm.login import login
 from vmharness.vm.machine import Machine
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ext4_reader import Inode, Reader
 
-from vmharness.flows.inspect import read_manifest
 from vmharness.host import proc
+from vmharness.host.published import read_manifest
 from vmharness.model.image import Format
 
 MINIMAL = """

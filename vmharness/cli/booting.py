@@ -27,26 +27,36 @@ _LEAVE = b"\x1d"  # Ctrl-]
 
 
 def run(  # noqa: PLR0913 -- one parameter an option
-    output: Path, *, until: str | None, seconds: float | None, memory: str, bios: bool, accel: str, as_json: bool
+    output: Path,
+    *,
+    until: str | None,
+    seconds: float | None,
+    memory: str,
+    bios: bool,
+    accel: str,
+    report: Path | None,
+    as_json: bool,
 ) -> int:
     """Boot and show it; gives the exit code."""
     try:
         size = parse_size(memory)
     except ValueError as error:
         raise SpecError(str(error), origin="<command line>", key="--memory") from error
-    options = BootOptions(until=until, accel=accel, memory=size, seconds=seconds, bios=bios)
+    if report is not None and until is None:
+        until = "login"
+    options = BootOptions(until=until, accel=accel, memory=size, seconds=seconds, bios=bios, report=report)
     with run_directory_named() as remember:
         if until is None:
             attach(output, options, _connect, fan_out(remember, _show_notes))
             return 0
-        report = boot(output, options, remember if as_json else fan_out(remember, _show_boot))
+        came = boot(output, options, remember if as_json else fan_out(remember, _show_boot))
     if as_json:
-        click.echo(json.dumps(_data(report), indent=2))
+        click.echo(json.dumps(_data(came), indent=2))
     else:
-        colour = "green" if isinstance(report.outcome, Reached) else "red"
-        click.secho(describe(report.outcome), fg=colour, err=True)
-        click.echo(f"transcript: {report.transcript}", err=True)
-    return 0 if isinstance(report.outcome, Reached) else 1
+        colour = "green" if isinstance(came.outcome, Reached) else "red"
+        click.secho(describe(came.outcome), fg=colour, err=True)
+        click.echo(f"transcript: {came.transcript}", err=True)
+    return 0 if isinstance(came.outcome, Reached) else 1
 
 
 def _show_boot(event: Event) -> None:

@@ -141,16 +141,24 @@ def plan(definition: Path, accel: str, kernel: Path | None, modules: Path | None
 @click.option(
     "--until",
     metavar="MILESTONE",
-    help="firmware, bootloader, kernel, init, login, or a regular expression. Without it, your terminal becomes the "
-    "machine's console; Ctrl-] leaves it and ends the machine.",
+    help="firmware, bootloader, kernel, initramfs, init, login, or a regular expression. Without it, your terminal "
+    "becomes the machine's console; Ctrl-] leaves it and ends the machine.",
 )
 @click.option("--within", type=float, metavar="SECONDS", help="Time limit to the milestone.")
 @click.option("--bios", is_flag=True, help="Boot with BIOS instead of the image's UEFI firmware.")
 @click.option("--memory", default="1G", show_default=True, metavar="SIZE", help="Memory of the machine.")
+@click.option("--report", type=click.Path(path_type=Path), help="Write a page of HTML about the boot to this file.")
 @_ACCEL
 @JSON
 def boot(  # noqa: PLR0913, PLR0917 -- one parameter an option
-    output: Path, until: str | None, within: float | None, memory: str, bios: bool, accel: str, as_json: bool
+    output: Path,
+    until: str | None,
+    within: float | None,
+    bios: bool,
+    memory: str,
+    report: Path | None,
+    accel: str,
+    as_json: bool,
 ) -> None:
     """Boot a build's OUTPUT on overlays, with the firmware that it was built for; OUTPUT stays as it is.
 
@@ -165,7 +173,16 @@ def boot(  # noqa: PLR0913, PLR0917 -- one parameter an option
 
     with errors_reported(as_json=as_json):
         sys.exit(
-            booting.run(output, until=until, seconds=within, memory=memory, bios=bios, accel=accel, as_json=as_json)
+            booting.run(
+                output,
+                until=until,
+                seconds=within,
+                memory=memory,
+                bios=bios,
+                accel=accel,
+                report=report,
+                as_json=as_json,
+            )
         )
 
 

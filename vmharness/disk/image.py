@@ -135,6 +135,15 @@ def copy_head(path: Path, form: Format, target: Path) -> None:
     os.truncate(target, size)
 
 
+def flatten(source: Path, form: Format, target: Path) -> None:
+    """Write the disk that a guest sees in ``source``, an overlay too, to a raw file; what is zero takes no room.
+
+    :raises HostError: it cannot be read, or there is no room.
+    """
+    argv: list[str | Path] = ["qemu-img", "convert", "-f", form.driver, "-O", "raw"]
+    proc.run([*argv, source.absolute(), target.absolute()], doing=f"reading the disk {source.name}")
+
+
 def info(path: Path, form: Format) -> ImageInfo:
     """What the image file ``path`` of format ``form`` is. It may be in use by a machine.
 

@@ -22,6 +22,7 @@ from vmharness.model.partitions import SECTOR, Layout, Partition, Scheme
 # The table takes 33 sectors at each end, and the protective MBR one more at the beginning (UEFI 2.10, section 5.3).
 _FIRST_USABLE = 34
 _ENTRIES = 128
+_ESP_TYPES = {"c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "ef"}
 _LEGACY_BIOS_BOOTABLE = 1 << 2  # UEFI 2.10, table 5-8
 _ATTRIBUTES = {0: "RequiredPartition", 1: "NoBlockIOProtocol", 2: "LegacyBIOSBootable"}
 _CLEAN = re.compile(
@@ -74,12 +75,14 @@ class FoundPartition:
 
     :param start: first sector.
     :param sectors: length.
+    :param type: in sfdisk's words: a GUID, or on an MBR disk two hexadecimal digits; lower case.
     :param identity: its GUID, or on an MBR disk the disk's 32-bit identifier.
     """
 
     number: int
     start: int
     sectors: int
+    type: str
     identity: UUID | int
 
 
@@ -95,10 +98,20 @@ def read_partitions(disk: Path) -> tuple[FoundPartition, ...]:
             number=_number(table["device"], entry["node"]),
             start=entry["start"],
             sectors=entry["size"],
+            type=entry["type"].lower(),
             identity=UUID(entry["uuid"]) if table["label"] == "gpt" else int(table["id"], 16),
         )
         for entry in table.get("partitions", ())
     )
+
+
+def find_esp(disk: Path) -> int | None:
+    """The byte at which the EFI system partition of a raw disk begins, or None where there is none.
+
+    :raises HostError: the disk has no readable table.
+    """
+    found = (part for part in read_partitions(disk) if part.type in _ESP_TYPES)
+    return next((part.start * SECTOR for part in found), None)
 
 
 def _script(layout: Layout) -> str:

@@ -11,8 +11,8 @@ from vmharness.disk import efivars, image, partitioning
 from vmharness.disk.partitioning import FoundPartition
 from vmharness.errors import SpecError
 from vmharness.flows.efivars import boot_order
-from vmharness.flows.inspect import read_manifest
 from vmharness.flows.outputs import EXTENSIONS
+from vmharness.host.published import read_manifest
 from vmharness.model import devicepath
 from vmharness.model.image import Format
 from vmharness.model.variable_values import ATTRIBUTES, from_text

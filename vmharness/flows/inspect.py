@@ -9,10 +9,11 @@ from typing import Any
 from attrs import frozen
 
 from vmharness.disk import efivars
-from vmharness.errors import SpecError, VerificationFailed
+from vmharness.errors import VerificationFailed
 from vmharness.host import cache
+from vmharness.host.published import read_manifest
 from vmharness.model import manifest
-from vmharness.model.manifest import MANIFEST_NAME, Manifest, OutputFile
+from vmharness.model.manifest import Manifest, OutputFile
 from vmharness.model.partitions import Blocks, Ext4, Fat, Filesystem, Layout, Partition, Scheme, Squashfs, Swap
 from vmharness.model.sizes import format_size
 from vmharness.model.text import printable
@@ -88,22 +89,6 @@ def to_lines(inspection: Inspection) -> Iterator[str]:
         yield from (f"  {printable(record.name)}: {to_text(record)}" for record in records)
     yield "checks"
     yield from (f"  {finding}" for finding in inspection.findings or ("every file is as it was published",))
-
-
-def read_manifest(directory: Path) -> Manifest:
-    """The manifest of an output folder.
-
-    :raises SpecError: the folder holds none that this program can read.
-    """
-    path = directory / MANIFEST_NAME
-    try:
-        return manifest.from_json(path.read_text("utf-8"))
-    except OSError as error:
-        raise SpecError(
-            f"cannot read {path}: {error.strerror}", hint="name the folder that `vmharness build ... -o` wrote"
-        ) from error
-    except ValueError as error:
-        raise SpecError(f"{path} cannot be used: {error}", hint="build the image again") from error
 
 
 def _check_file(directory: Path, item: OutputFile) -> Iterator[str]:

@@ -13,10 +13,10 @@ from vmharness.disk import image
 from vmharness.errors import SpecError
 from vmharness.events import Published
 from vmharness.flows import hooks
-from vmharness.flows.inspect import read_manifest
 from vmharness.flows.outputs import BUILD_PRODUCTS, Prepared, list_for_hydra
 from vmharness.flows.run import Run
 from vmharness.host import cache, publish
+from vmharness.host.published import read_manifest
 from vmharness.model import manifest
 from vmharness.model.image import ImageSpec
 from vmharness.model.key_folder import NAMES, KeyFolder

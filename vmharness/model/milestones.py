@@ -26,9 +26,16 @@ MILESTONES = (
     ),
     Milestone(name="kernel", pattern=re.compile(r"Linux version \d|EFI stub: |\[ +0\.\d{6}\] ")),
     Milestone(
+        name="initramfs",
+        pattern=re.compile(
+            r"Run /init as init process|Loading, please wait\.\.\.|Begin: Loading essential drivers|"
+            r"Running in (?:initrd|initial RAM disk)|dracut-cmdline"
+        ),
+    ),
+    Milestone(
         name="init",
         pattern=re.compile(
-            r"systemd\[1\]: |Welcome to (?!GRUB!)[^\n]+!|Run /\S*init as init process|INIT: version |init started: |"
+            r"systemd\[1\]: |Welcome to (?!GRUB!)[^\n]+!|Run /\S+/init as init process|INIT: version |init started: |"
             r"minimal: up"
         ),
     ),
@@ -37,6 +44,10 @@ MILESTONES = (
 """In the order in which a boot passes them: one that shows implies all before it, which some systems keep silent."""
 
 
+_ALSO = {"loader": "bootloader"}
+
+
 def by_name(name: str) -> Milestone | None:
-    """The milestone of that name, or None."""
-    return next((milestone for milestone in MILESTONES if milestone.name == name), None)
+    """The milestone of that name, or None; the bootloader is called ``loader``, too."""
+    wanted = _ALSO.get(name, name)
+    return next((milestone for milestone in MILESTONES if milestone.name == wanted), None)

@@ -35,16 +35,22 @@ class Panicked:
 
 @frozen(kw_only=True)
 class Stalled:
-    """A deadline passed while the guest still ran.
+    """A deadline passed while the guest still ran, or it did nothing for so long that it counts as hung.
 
     :param waiting_for: what was waited for.
     :param seconds: how long.
     :param last_words: the last lines of the console.
+    :param after: the last milestone before, where milestones were waited for.
+    :param hung: whether it did nothing; otherwise it was only slow.
+    :param activity: what it did last, in words, where that was looked at.
     """
 
     waiting_for: str
     seconds: float
     last_words: str
+    after: str = ""
+    hung: bool = False
+    activity: str = ""
 
 
 @frozen(kw_only=True)
@@ -84,8 +90,9 @@ def describe(outcome: Outcome) -> str:
             return f"reached {milestone} after {seconds:.1f} s"
         case Panicked(pattern=pattern, line=line):
             return f"the guest stopped: {pattern}: {line.strip()}"
-        case Stalled(waiting_for=waiting_for, seconds=seconds):
-            return f"no {waiting_for} within {seconds:.0f} s"
+        case Stalled(waiting_for=waiting_for, seconds=seconds, after=after, hung=hung, activity=activity):
+            what = f"no {waiting_for} within {seconds:.0f} s" if not hung else f"the machine hangs before {waiting_for}"
+            return what + (f", after {after}" if after else "") + (f": {activity}" if activity else "")
         case Died(reason=reason):
             return f"the machine is gone: {reason}"
         case PoweredOff():
