@@ -120,6 +120,7 @@ def test_changes_are_named_in_words(before: list[EfiVariable], after: list[EfiVa
         (variable("MTC", b"", UUID("eb704011-1402-11d3-8e77-00a0c969723b")), Area.FIRMWARE),
         (variable("Attempt 1", b"", UUID("59324945-ec44-4c0d-b1cd-9db139df070c")), Area.FIRMWARE),
         (variable("Attempt 1", b"", OTHER), Area.OTHER),
+        (variable("HDDP", b"", UUID("fab7e9e1-39dd-4f2b-8408-e20e906cb6de")), Area.FIRMWARE),
     ],
 )
 def test_areas(item: EfiVariable, area: Area) -> None:

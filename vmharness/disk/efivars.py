@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
-from vmharness.disk import varstore
+from vmharness.disk import interrupted, varstore
 from vmharness.disk.varstore import Chain, Record
 from vmharness.errors import HostError, VerificationFailed
 from vmharness.model.variables import EfiVariable, Variables, VariableStore
@@ -27,11 +27,12 @@ _QCOW2 = b"QFI\xfb"
 def read_store(path: Path) -> VariableStore:
     """The variables of a raw variable store, which a machine may be using.
 
+    Where a machine was stopped while its firmware rewrote the store, these are the variables that it will find.
+
     :raises HostError: the file cannot be read.
     :raises VerificationFailed: it is no variable store, or a damaged one.
     """
-    blob = _read(path)
-    return _store(blob, _parsed(path, blob))
+    return _store(*_load(path))
 
 
 def read_variables(path: Path) -> Variables:
@@ -65,8 +66,7 @@ def edit(path: Path, *, put: Iterable[EfiVariable] = (), delete: Collection[Key]
     :raises VerificationFailed: it is damaged, or the variables do not fit; nothing was changed.
     """
     with _locked(path):
-        blob = _read(path)
-        chain = _parsed(path, blob)
+        blob, chain = _load(path)
         gone = set(delete)
         records = {record.key: record for record in chain.live() if record.key not in gone}
         for variable in put:
@@ -115,7 +115,7 @@ def _replace(path: Path, blob: bytes, chain: Chain, records: tuple[Record, ...])
         content = varstore.rebuilt(blob, chain, records)
     except ValueError as error:
         raise VerificationFailed(f"the variable store {path} is too small: {error}") from error
-    after = _store(content, _parsed(path, content))
+    after = _store(content, varstore.parse(content))
     if after.variables != tuple(record.variable for record in records):
         raise VerificationFailed(f"the variable store {path} would not hold what was to be written to it")
     target = path.resolve()
@@ -148,9 +148,12 @@ def _read(path: Path) -> bytes:
         raise HostError(f"cannot read the variable store {path}: {error.strerror}") from error
 
 
-def _parsed(path: Path, blob: bytes) -> Chain:
+def _load(path: Path) -> tuple[bytes, Chain]:
+    """A store's bytes, as its firmware will find them, and what they hold."""
+    blob = _read(path)
     try:
-        return varstore.parse(blob)
+        blob = interrupted.completed(blob)
+        return blob, varstore.parse(blob)
     except ValueError as error:
         hint = "start again from a fresh copy of the firmware's variable template"
         if blob.startswith(_QCOW2):

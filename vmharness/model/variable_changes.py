@@ -41,6 +41,7 @@ _FIRMWARE_VENDORS = {
     UUID("c076ec0c-7028-4399-a072-71ee5c448b9f"): "CustomMode, set back at every boot",
     UUID("04b37fe8-f6ae-480b-bdd5-37d98c5e89aa"): "VarErrorFlag",
     UUID("4c19049f-4137-4dd3-9c10-8b97a83ffdfa"): "MemoryTypeInformation",
+    UUID("fab7e9e1-39dd-4f2b-8408-e20e906cb6de"): "HDDP, where the short paths of boot entries led",
     UUID("6339d487-26ba-424b-9a5d-687e25d740bc"): "TCG2_CONFIGURATION, with a TPM",
     UUID("aeb9c5c1-94f1-4d02-bfd9-4602db2d3c54"): "Tcg2PhysicalPresence, with a TPM",
     UUID("e20939be-32d4-41be-a150-897f85d49829"): "MemoryOverwriteRequestControl, with a TPM",
