@@ -73,12 +73,21 @@ def test_the_machines_end_ends_a_wait() -> None:
 def test_standing_still() -> None:
     """A screen has settled when nothing was drawn for a while; one that is drawn on all the time never does."""
     screen = Screen()
-    timers = [later(0.05 * number, screen.feed, b"%d " % number) for number in range(1, 5)]
-    assert screen.settled(quiet=0.15, within=5) == "1 2 3 4"
-    timers = [later(0.05 * number, screen.feed, b".") for number in range(1, 20)]
-    assert isinstance(screen.settled(quiet=0.2, within=0.6), Stalled)
-    for timer in timers:
-        timer.join()
+
+    def draw(pieces: int) -> None:
+        for number in range(pieces):
+            screen.feed(b"%d " % number)
+            time.sleep(0.02)
+
+    assert screen.settled(quiet=0.1, within=1) == ""
+    few = later(0, draw, 5)
+    assert isinstance(screen.wait_for("0", within=5), re.Match)
+    assert screen.settled(quiet=0.5, within=5) == "0 1 2 3 4"
+    few.join()
+    many = later(0, draw, 50)
+    assert isinstance(screen.wait_for("4 0", within=5), re.Match)
+    assert isinstance(screen.settled(quiet=0.5, within=0.6), Stalled)
+    many.join()
 
 
 def test_many_look_while_one_feeds() -> None:
@@ -171,8 +180,7 @@ def test_no_such_entry() -> None:
     with pytest.raises(GuestError) as caught:
         one.select("Windows")
     assert "no entry 'Windows'; it has 'Debian GNU/Linux', 'Debian', 'Fedora', 'Rescue'" in str(caught.value)
-    assert "|" in caught.value.last_words
-    assert "Rescue" in caught.value.last_words or "Debian" in caught.value.last_words
+    assert "Debian GNU/Linux" in caught.value.last_words
 
 
 def test_no_menu() -> None:

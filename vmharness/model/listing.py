@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from enum import Enum
 
 from attrs import frozen
@@ -24,6 +25,10 @@ _MARKS = (
     (MenuKind.REFIND, re.compile(r"rEFInd")),
     (MenuKind.OVMF, re.compile(r"=Move Highlight|Esc=Exit|<Enter>=Select Entry")),
 )
+
+# systemd-boot's entries are as wide as the longest title and six blanks, one of which may be a mark.
+_PADDED = re.compile(r" |=>")
+_LINE = re.compile(r"[─-]+")
 
 
 @frozen(kw_only=True)
@@ -47,40 +52,53 @@ class Listing:
 def listing(picture: Picture) -> Listing | None:
     """The menu on a screen; None when there is none, or while it is being drawn.
 
-    Entries are the lines of text in the box around the selected line; without a box, those right above and under it.
-    systemd-boot, whose menu has neither heading nor box, is what remains when it is nobody else's.
+    In a box, every line of text is an entry. Without one, it is the lines right above and under the selected one;
+    systemd-boot's menu, which has neither heading nor box, is what remains when it is nobody else's.
     """
     rows = picture.selected_rows
     if len(rows) != 1:
         return None
     kind = next((kind for kind, mark in _MARKS if mark.search(picture.text)), MenuKind.SYSTEMD_BOOT)
-    numbers = _numbers(picture, rows[0])
-    entries = tuple(_title(picture, number, kind) for number in numbers)
+    if kind is MenuKind.GRUB and picture.frame is None:
+        return None
+    if kind is MenuKind.SYSTEMD_BOOT and not _PADDED.match(_highlighted(picture, rows[0])):
+        return None
+    titles = {number: _title(picture, number, kind) for number in range(len(picture.rows))}
+    numbers = _numbers(picture, kind, rows[0], titles)
+    entries = tuple(titles[number] for number in numbers)
     return Listing(kind=kind, entries=entries, selected=numbers.index(rows[0]))
 
 
-def _numbers(picture: Picture, selected: int) -> list[int]:
+def _numbers(picture: Picture, kind: MenuKind, selected: int, titles: Mapping[int, str]) -> list[int]:
     """The rows of the entries."""
-    frame = picture.frame
-    if frame is not None:
-        return [number for number in range(frame.top, frame.bottom) if _inside(picture, number)]
+    if picture.frame is not None:
+        return [number for number in range(picture.frame.top, picture.frame.bottom) if titles[number]]
+    if kind is MenuKind.OVMF:
+        return [number for number, title in titles.items() if title]
     first = last = selected
-    while first > 0 and picture.lines[first - 1]:
+    while titles.get(first - 1):
         first -= 1
-    while last + 1 < len(picture.lines) and picture.lines[last + 1]:
+    while titles.get(last + 1):
         last += 1
     return list(range(first, last + 1))
 
 
-def _inside(picture: Picture, number: int) -> str:
-    """The text of a row, inside the box if there is one."""
-    frame = picture.frame
-    row = picture.rows[number]
-    return text_of(row if frame is None else row[frame.left : frame.right]).strip()
-
-
 def _title(picture: Picture, number: int, kind: MenuKind) -> str:
-    text = _inside(picture, number)
+    """The title of the entry in a row; empty if there is none."""
+    row = picture.rows[number]
+    if picture.frame is not None:
+        row = row[picture.frame.left : picture.frame.right]
+    if kind is MenuKind.OVMF:
+        # Headings and the help on the right are blue (MdeModulePkg, CustomizedDisplayLib), bars are no entries.
+        is_bar = all(cell.style.background != picture.ground for cell in row)
+        text = "" if is_bar else text_of([cell for cell in row if cell.style.foreground != "blue"])
+        return " ".join(text.split()).removeprefix("> ")
+    text = text_of(row).strip()
     if kind is MenuKind.GRUB:
         return text.removeprefix("*") if number in picture.selected_rows else text
-    return re.sub(r"^=> *", "", text)  # systemd-boot marks the entry that was made the default so
+    # systemd-boot marks the entry that was made the default, and draws a line above its countdown.
+    return "" if _LINE.fullmatch(text) else text.removeprefix("=>").strip()
+
+
+def _highlighted(picture: Picture, number: int) -> str:
+    return text_of([cell for cell in picture.rows[number] if cell.style.background != picture.ground])

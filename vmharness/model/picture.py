@@ -70,43 +70,52 @@ class Picture:
         return max(found, key=lambda frame: frame.bottom - frame.top, default=None)
 
     @cached_property
+    def ground(self) -> str:
+        """The background that most of the screen has, or of the box with a list."""
+        return Counter(cell.style.background for row in self._area.values() for cell in row).most_common(1)[0][0]
+
+    @cached_property
     def selected_rows(self) -> tuple[int, ...]:
         """The rows that are highlighted: see :meth:`selected`."""
-        area = self.frame or Frame(top=0, bottom=len(self.rows), left=0, right=len(self.rows[0]))
-        rows = {number: self.rows[number][area.left : area.right] for number in range(area.top, area.bottom)}
-        usual = Counter(cell.style for row in rows.values() for cell in row).most_common(1)[0][0]
-        other_ground = tuple(
-            number for number, row in rows.items() if any(ground != usual.background for ground in _grounds(row))
-        )
-        if other_ground or self.frame is None:
-            return other_ground
-        return tuple(number for number, row in rows.items() if _is_written_in_another_style(row, usual))
+        found = tuple(number for number, row in self._area.items() if self._stands_out(row))
+        if found or self.frame is None:
+            return found
+        usual = Counter(cell.style for row in self._area.values() for cell in row).most_common(1)[0][0]
+        return tuple(number for number, row in self._area.items() if _is_written_in_another_style(row, usual))
+
+    @cached_property
+    def _area(self) -> dict[int, tuple[Cell, ...]]:
+        """The rows among which one may be selected."""
+        if self.frame is None:
+            return dict(enumerate(self.rows))
+        inside = slice(self.frame.left, self.frame.right)
+        return {number: self.rows[number][inside] for number in range(self.frame.top, self.frame.bottom)}
+
+    def _stands_out(self, row: Sequence[Cell]) -> bool:
+        """Whether text of a row has another background; a bar across the whole screen is a heading, or key hints."""
+        is_bar = self.frame is None and all(cell.style.background != self.ground for cell in row)
+        return not is_bar and any(cell.text.strip() and cell.style.background != self.ground for cell in row)
 
     def selected(self) -> str:
         """The text of the highlighted line, or lines; empty when none is.
 
         That is text whose background differs from the one that most of the screen has: reverse video, black on grey
-        (SGR 30;47) on a black screen, or the other way about. In a box with a list, where a theme may highlight by
-        another colour of the letters alone, only the box is looked at, and such text counts too.
+        (SGR 30;47) on a black screen, or the other way about. Bars across the whole screen do not count. In a box with
+        a list, where a theme may highlight by another colour of the letters alone, only the box is looked at, and such
+        text counts too.
         """
         return "\n".join(self._selected_text(number) for number in self.selected_rows)
 
     def _selected_text(self, number: int) -> str:
-        row = self.rows[number]
-        if self.frame is not None:
-            return text_of(row[self.frame.left : self.frame.right]).strip()
-        usual = Counter(cell.style.background for line in self.rows for cell in line).most_common(1)[0][0]
-        return text_of([cell for cell in row if cell.style.background != usual]).strip()
+        row = self._area[number]
+        if self.frame is None:
+            row = tuple(cell for cell in row if cell.style.background != self.ground)
+        return text_of(row).strip()
 
 
 def text_of(row: Sequence[Cell]) -> str:
     """The text of a row of cells."""
     return "".join(cell.text for cell in row)
-
-
-def _grounds(row: Sequence[Cell]) -> list[str]:
-    """The backgrounds on which text stands in a row."""
-    return [cell.style.background for cell in row if cell.text.strip()]
 
 
 def _is_written_in_another_style(row: Sequence[Cell], usual: Style) -> bool:

@@ -56,16 +56,22 @@ class Keyboard:
         )
 
     def try_press(
-        self, name: str, *, until: Callable[[Picture], bool] | None = None, tries: int = TRIES
+        self,
+        name: str,
+        *,
+        until: Callable[[Picture], bool] | None = None,
+        tries: int = TRIES,
+        within: float | None = None,
     ) -> Picture | Stalled:
         """As :meth:`press`, where a key may well be without an effect: that is then no error.
 
+        :param within: seconds for each of the tries, instead of the keyboard's patience.
         :raises Unreachable: the machine ended.
         """
         before = self.screen.picture()
         stalled: Stalled | None = None
         for _ in range(tries):
-            found = self._press_once(name, before, until)
+            found = self._press_once(name, before, until, within or self.patience)
             if isinstance(found, Picture):
                 return found
             if not isinstance(found, Stalled):
@@ -89,7 +95,7 @@ class Keyboard:
                 time.sleep(_BLIND_SECONDS)
 
     def _press_once(
-        self, name: str, before: Picture, until: Callable[[Picture], bool] | None
+        self, name: str, before: Picture, until: Callable[[Picture], bool] | None, within: float
     ) -> Picture | Stalled | Ended:
         def has_effect(picture: Picture) -> Picture | None:
             if picture.changes == before.changes:
@@ -98,7 +104,7 @@ class Keyboard:
             return picture if works else None
 
         self.send(name)
-        return self.screen.wait_until(has_effect, within=self.patience, waiting_for=f"an effect of the key {name!r}")
+        return self.screen.wait_until(has_effect, within=within, waiting_for=f"an effect of the key {name!r}")
 
 
 def serial_keyboard(

@@ -5,21 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from vmharness.errors import GuestError
+from vmharness.errors import ApiMisuse, GuestError
 from vmharness.model.listing import Listing, MenuKind, listing
 from vmharness.model.outcome import Ended, Stalled
 from vmharness.model.picture import Picture
+from vmharness.vm.editor import Editor, open_editor
 from vmharness.vm.keyboard import Keyboard
-from vmharness.vm.rendering import render_text
 from vmharness.vm.screen import Screen
 
 _MOST_MOVES = 300
+_BLANKS = " │|"
+_DRAWN_SECONDS = 0.1
+_DRAWING_SECONDS = 1.0
 
 
 class Menu:
     """The menu that is on the screen. Nothing is sent before it is asked to do something, so a countdown goes on.
 
-    Its calls raise :class:`~vmharness.errors.GuestError` with a rendering of the screen when there is no menu, and
+    Its calls raise :class:`~vmharness.errors.GuestError` with the lines on the screen when there is no menu, and
     :class:`~vmharness.errors.Unreachable` when a key has no effect or the machine ends.
     """
 
@@ -33,7 +36,7 @@ class Menu:
         :param within: seconds.
         """
         found = self._screen.wait_until(listing, within=within, waiting_for="menu on the screen")
-        return found.entries if isinstance(found, Listing) else found
+        return self._listing().entries if isinstance(found, Listing) else found
 
     @property
     def kind(self) -> MenuKind:
@@ -86,6 +89,18 @@ class Menu:
         self._keyboard.press("enter", until=is_gone)
         return title
 
+    def edit(self, wanted: str | re.Pattern[str] | None = None) -> Editor:
+        """Open the editor for an entry's command line, which systemd-boot and GRUB have.
+
+        :param wanted: as for :meth:`select`; None takes the one that is selected.
+        """
+        if wanted is not None:
+            self.select(wanted)
+        kind = self.kind
+        if kind not in (MenuKind.SYSTEMD_BOOT, MenuKind.GRUB):
+            raise ApiMisuse(f"{kind.value} has no editor for command lines; systemd-boot and GRUB have")
+        return open_editor(kind, self._keyboard)
+
     def _move_to(self, wanted: str | re.Pattern[str], index: int) -> str:
         for _ in range(_MOST_MOVES):
             shown = self._listing()
@@ -98,10 +113,12 @@ class Menu:
 
     def _move(self, key: str, before: Listing) -> bool:
         """Press a key that moves the selection; False if nothing moved, as at the end of a menu."""
-        return isinstance(self._keyboard.try_press(key, until=_another_than(before), tries=2), Picture)
+        within = self._keyboard.patience / 4  # a key too many does not matter, and each search ends with such a wait
+        return isinstance(self._keyboard.try_press(key, until=_another_than(before), tries=2, within=within), Picture)
 
     def _listing(self) -> Listing:
         """The menu on the screen; while it is being drawn, a moment later."""
+        self._screen.settled(quiet=_DRAWN_SECONDS, within=_DRAWING_SECONDS)
         found = self._screen.wait_until(listing, within=self._keyboard.patience, waiting_for="menu on the screen")
         if isinstance(found, Listing):
             return found
@@ -112,7 +129,8 @@ class Menu:
         return self._failure(f"the menu has no entry {_named(wanted)}; it has {there}")
 
     def _failure(self, what: str) -> GuestError:
-        return GuestError(what, None, None, render_text(self._screen.picture()))
+        lines = [line for line in self._screen.lines() if line.strip(_BLANKS)]
+        return GuestError(what, None, None, "\n".join(lines))
 
 
 def _another_than(before: Listing) -> Callable[[Picture], bool]:
