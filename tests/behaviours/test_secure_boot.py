@@ -10,6 +10,7 @@ import finished_disk
 import pytest
 import trees
 from running import Done, Workplace
+from unified import of_minimal
 
 from vmharness.disk import esp
 from vmharness.disk.enrolment import Enrolment
@@ -22,6 +23,11 @@ firmware = "secure-boot"
 
 [secure-boot]
 generate = true
+"""
+UNIFIED = """
+[[contents]]
+source = "unified.efi"
+target = "/opt/unified.efi"
 """
 LOADERS = ("/EFI/systemd/systemd-bootx64.efi", "/EFI/BOOT/BOOTX64.EFI")
 REFUSED = r'failed to load Boot[0-9A-F]{4} "Linux Boot Manager" .*: Access Denied'
@@ -82,6 +88,17 @@ def test_signed_image_boots(signed: Path, place: Workplace) -> None:
     done = boot(place, signed, "login")
     assert done.status == 0, done.stdout
     assert "Secure boot enabled" in transcript(done)
+
+
+def test_signed_unified_kernel_image_boots(place: Workplace) -> None:
+    """An image of kernel, initrd and command line is signed as a whole, and the firmware starts it."""
+    (place.folder / "unified.efi").write_bytes(of_minimal("root=LABEL=root rw console=ttyS0"))
+    install = trees.shell("mkdir -p $ESP/EFI/BOOT && cp /opt/unified.efi $ESP/EFI/BOOT/BOOTX64.EFI")
+    output = place.build(trees.MINIMAL.replace('"48M"', '"64M"') + install + UNIFIED + SIGNED)
+    done = boot(place, output, "login")
+    assert done.status == 0, done.stdout
+    assert "Secure boot enabled" in transcript(done)
+    shutil.rmtree(output)
 
 
 @pytest.mark.parametrize("change", ["strip", "tamper"])

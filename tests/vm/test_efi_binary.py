@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 import trees
 from running import Workplace
-from unified import unified_kernel_image
+from unified import of_minimal
 
 from vmharness.disk import esp
-from vmharness.host import kernel, packages
-from vmharness.tree import minimal
 
 INSTALL = """
 [bootloader]
@@ -29,18 +27,9 @@ target = "/opt/minimal-1.efi"
 
 
 @pytest.fixture(scope="module")
-def unified(shop: Workplace) -> bytes:
+def unified() -> bytes:
     """The minimal tree's kernel and initrd as a unified kernel image, with systemd's stub."""
-    unpacked = packages.unpack(("systemd-boot", "systemd-boot-efi", "libsystemd-shared", "libip4tc2"))
-    boot = minimal.stage(kernel.appliance_kernel(None, None), systemd_boot=True).directory / "boot"
-    (linux,), (initrd,) = boot.glob("vmlinuz-*"), boot.glob("initrd*")
-    sections = {
-        ".osrel": b"ID=minimal\nVERSION_ID=1\n",
-        ".cmdline": b"root=LABEL=root rw console=ttyS0 own.word=yes",
-        ".linux": linux.read_bytes(),
-        ".initrd": initrd.read_bytes(),
-    }
-    return unified_kernel_image((unpacked / "usr/lib/systemd/boot/efi/linuxx64.efi.stub").read_bytes(), sections)
+    return of_minimal("root=LABEL=root rw console=ttyS0 own.word=yes")
 
 
 def test_a_unified_kernel_image_boots_with_a_blank_store(unified: bytes, place: Workplace) -> None:

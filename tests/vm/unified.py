@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import struct
 
+from vmharness.host import kernel, packages
+from vmharness.tree import minimal
+
 _HEADER = struct.Struct("<8sIIIIIIHHI")
 _DATA = 0x40000040  # initialised, readable
 
@@ -31,3 +34,17 @@ def unified_kernel_image(stub: bytes, sections: dict[str, bytes]) -> bytes:
     struct.pack_into("<H", image, coff + 6, count)
     struct.pack_into("<I", image, optional + 56, size_of_image)
     return bytes(image)
+
+
+def of_minimal(command_line: str) -> bytes:
+    """The minimal tree's kernel and initrd as one image, with systemd's stub."""
+    unpacked = packages.unpack(("systemd-boot", "systemd-boot-efi", "libsystemd-shared", "libip4tc2"))
+    boot = minimal.stage(kernel.appliance_kernel(None, None), systemd_boot=True).directory / "boot"
+    (linux,), (initrd,) = boot.glob("vmlinuz-*"), boot.glob("initrd*")
+    sections = {
+        ".osrel": b"ID=minimal\nVERSION_ID=1\n",
+        ".cmdline": command_line.encode(),
+        ".linux": linux.read_bytes(),
+        ".initrd": initrd.read_bytes(),
+    }
+    return unified_kernel_image((unpacked / "usr/lib/systemd/boot/efi/linuxx64.efi.stub").read_bytes(), sections)
