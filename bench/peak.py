@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 from vmharness.events import Event, StepFinished
-from vmharness.flows.build import Options, build
+from vmharness.flows.build import build
+from vmharness.flows.prepare import Options
 
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")

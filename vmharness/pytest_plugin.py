@@ -19,6 +19,7 @@ from _pytest.runner import runtestprotocol
 
 from vmharness.errors import QemuError
 from vmharness.flows import build as building
+from vmharness.flows.prepare import Options
 from vmharness.host import accelerator as accelerators
 from vmharness.model.hardware import AcceleratorVerdict, Bus
 from vmharness.model.outcome import Died
@@ -211,7 +212,7 @@ def _state_of(image: Path, config: pytest.Config) -> BootState:
     if (image / "manifest.json").is_file():
         return BootState.of(image)
     with _turn(_shared(config), _name_of(image)) as output:
-        building.build(image, output, building.Options(accel=config.getoption("--vmharness-accel")))
+        building.build(image, output, Options(accel=config.getoption("--vmharness-accel")))
     return BootState.of(output)
 
 

@@ -15,8 +15,9 @@ from vmharness.disk import esp, swap
 from vmharness.disk.blocks import check_blocks, copy_blocks, survey
 from vmharness.errors import BuildFailed, HostError, SpecError
 from vmharness.flows import build as flow
-from vmharness.flows.build import Options, build
+from vmharness.flows.build import build
 from vmharness.flows.inspect import inspect, to_lines
+from vmharness.flows.prepare import Options
 from vmharness.host import proc
 from vmharness.host.published import read_manifest
 from vmharness.model.manifest import Manifest

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from vmharness.errors import HostError, SpecError
-from vmharness.flows.build import Options
 from vmharness.flows.many import Finished, Job, build_all, executor_for, jobs_for
+from vmharness.flows.prepare import Options
 
 WRONG = '[image]\nname = "{name}"\nsize = "1M"\n[root]\nsource = {{ directory = "missing" }}\n'
 

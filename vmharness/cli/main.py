@@ -102,7 +102,8 @@ def build(  # noqa: PLR0913, PLR0917 -- one parameter an option
       vmharness build examples/*.toml -o out -j 2
       vmharness build repart.d --root tree -o out/image
     """
-    from vmharness.flows.build import Options, build  # noqa: PLC0415
+    from vmharness.flows.build import build  # noqa: PLC0415
+    from vmharness.flows.prepare import Options  # noqa: PLC0415
 
     options = Options(accel=accel, kernel=kernel, modules=modules, resume=not cold, rebuild=rebuild, root=root)
     with errors_reported(as_json=as_json):
@@ -130,7 +131,8 @@ def plan(definition: Path, accel: str, kernel: Path | None, modules: Path | None
     Example:
       vmharness plan examples/debian-uefi.toml | jq .layout
     """
-    from vmharness.flows.build import Options, plan  # noqa: PLC0415
+    from vmharness.flows.build import plan  # noqa: PLC0415
+    from vmharness.flows.prepare import Options  # noqa: PLC0415
 
     with errors_reported(as_json=False):
         click.echo(plan(definition, Options(accel=accel, kernel=kernel, modules=modules, root=root)), nl=False)

@@ -17,8 +17,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from vmharness.flows.build import Options
 from vmharness.flows.many import Finished, Job, build_all, executor_for, jobs_for
+from vmharness.flows.prepare import Options
 
 
 def run(  # noqa: PLR0913 -- one parameter an option

@@ -15,8 +15,9 @@ from attrs import frozen
 
 from vmharness.errors import HostError, SpecError, VmharnessError
 from vmharness.events import Event, to_json
-from vmharness.flows.build import Options, build
+from vmharness.flows.build import build
 from vmharness.flows.definition import read_definition
+from vmharness.flows.prepare import Options
 
 DASK_SECONDS = 10
 """How long a scheduler may take to answer."""
