@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -196,3 +197,12 @@ class TestTrouble:
         shell = login(new_guest().console, "root", within=20)
         with pytest.raises(Unreachable, match="asks for a login again"):
             shell.run("kill -KILL $PPID", within=30)
+
+    @pytest.mark.parametrize("sign", [b"BdsDxe: loading Boot0001", b"[    0.000000] Linux version 6.1"])
+    def test_system_that_starts_anew(self, new_guest: NewGuest, sign: bytes) -> None:
+        """So is one that starts the system anew: its firmware or its kernel speaks."""
+        guest = new_guest()
+        shell = login(guest.console, "root", within=20)
+        threading.Timer(0.3, guest.say, [sign]).start()
+        with pytest.raises(Unreachable, match="the system has started anew"):
+            shell.run("sleep 1", within=30)

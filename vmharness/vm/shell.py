@@ -44,6 +44,7 @@ _BASE64_LINE = re.compile(r"[A-Za-z0-9+/=]+")
 _KERNEL_MESSAGE = re.compile(r"\[ *\d+\.\d{6}\][^\n]*\n")  # no base64 has a bracket, so these can be taken out exactly
 _SHA256 = r"([0-9a-f]{64})[ -]*"
 _SETTLE_SECONDS = 0.3
+_RESTARTED = re.compile(r"\[ +0\.000000\] |BdsDxe: (?:loading|starting)|SeaBIOS \(version")
 
 PROMPT = re.compile(r"(?<![Ll]ast )login: ?\Z")
 """A terminal that asks who logs in, and not since when somebody was away."""
@@ -175,7 +176,9 @@ class Shell(Inside):
         pattern = re.compile(f"{identity} {answer} end\n")
         attempt = Deadline(waiting_for=deadline.waiting_for, within=min(patience, deadline.left))
         while True:
-            seen = self._console.expect([pattern, PROMPT], within=attempt.left, waiting_for=deadline.waiting_for)
+            seen = self._console.expect(
+                [pattern, PROMPT, _RESTARTED], within=attempt.left, waiting_for=deadline.waiting_for
+            )
             if isinstance(seen, Stalled):
                 if deadline.left > 0 or patience is inf:
                     return None
@@ -185,17 +188,15 @@ class Shell(Inside):
             match = pattern.fullmatch(seen.text)
             if match is not None:
                 return match, seen.before
-            self._require_session()
+            if seen.index == 2:
+                raise self._ended("the system has started anew")
+            time.sleep(_SETTLE_SECONDS)  # a prompt has nothing after it
+            if PROMPT.search(self._console.unfinished):
+                raise self._ended("it asks for a login again")
 
-    def _require_session(self) -> None:
-        time.sleep(_SETTLE_SECONDS)  # a prompt has nothing after it
-        if PROMPT.search(self._console.unfinished):
-            raise Unreachable(
-                "the session on the guest's console has ended: it asks for a login again",
-                None,
-                "the system was started anew, or the command ended what it ran in: log in again",
-                self._console.last_words,
-            )
+    def _ended(self, sign: str) -> Unreachable:
+        what = f"the session on the guest's console has ended: {sign}"
+        return Unreachable(what, None, "log in again", self._console.last_words)
 
     def _interrupt(self) -> None:
         self._console.send(b"\x03\n")
