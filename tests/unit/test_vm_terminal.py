@@ -71,6 +71,8 @@ def test_it_starts_small_and_grows() -> None:
     assert size(shown(b"\x1b[48;02Hx")) == (80, 50)
     assert size(shown(b"\x1b[31;99Hx")) == (100, 31)
     assert size(shown(b"\x1b[999;999Hx")) == (80, 25)
+    assert size(shown(b"\x1b[5;2H" + b"x" * 98)) == (100, 25)
+    assert size(shown(b"\x1b[1;1H" + b"x" * 98 + b"\x1b[2;2H\r" + b"x" * 98)) == (80, 25)
     assert shown(b"top\x1b[31;05Hx").lines[0] == "top"
     assert shown(b"\x1b[48;02Hlow").lines[47] == " low"
 

@@ -93,7 +93,7 @@ def _title(picture: Picture, number: int, kind: MenuKind) -> str:
         is_bar = all(cell.style.background != picture.ground for cell in row)
         text = "" if is_bar else text_of([cell for cell in row if cell.style.foreground != "blue"])
         return " ".join(text.split()).removeprefix("> ")
-    text = text_of(row).strip()
+    text = text_of(row).strip(" │║")
     if kind is MenuKind.GRUB:
         return text.removeprefix("*") if number in picture.selected_rows else text
     # systemd-boot marks the entry that was made the default, and draws a line above its countdown.

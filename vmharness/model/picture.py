@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import groupby
 from typing import NamedTuple
 
 from attrs import frozen
 
-_UPRIGHTS = frozenset("│┃║|")
 _SHORTEST_FRAME = 4  # rows; headings and key hints stand in frames of at most three
-_NARROWEST_FRAME = 20
+_TOP = re.compile(r"[┌╔+/][─═-]{20,}[┐╗+\\]")
+_BOTTOM = re.compile(r"[└╚+\\][─═-]{20,}[┘╝+/]")
 
 
 class Style(NamedTuple):
@@ -65,7 +65,7 @@ class Picture:
 
     @cached_property
     def frame(self) -> Frame | None:
-        """The largest box that is tall enough to hold a list, or None."""
+        """The tallest box that can hold a list, or None."""
         found = [frame for frame in _frames(self.lines) if frame.bottom - frame.top >= _SHORTEST_FRAME]
         return max(found, key=lambda frame: frame.bottom - frame.top, default=None)
 
@@ -124,18 +124,17 @@ def _is_written_in_another_style(row: Sequence[Cell], usual: Style) -> bool:
 
 
 def _frames(lines: Sequence[str]) -> list[Frame]:
-    """Every run of rows that begin and end with an upright in the same two columns."""
+    """Every pair of horizontal edges above each other, from the top.
+
+    The uprights may be missing: with a graphics card, OVMF lets loaders use more columns than its serial terminal has.
+    """
     found = []
-    for edges, group in groupby(range(len(lines)), key=lambda number: _edges(lines[number])):
-        numbers = list(group)
-        if edges is not None:
-            found.append(Frame(top=numbers[0], bottom=numbers[-1] + 1, left=edges[0] + 1, right=edges[1]))
+    open_tops: dict[tuple[int, int], int] = {}
+    for number, line in enumerate(lines):
+        for edge in _BOTTOM.finditer(line):
+            if edge.span() in open_tops:
+                top = open_tops.pop(edge.span()) + 1
+                found.append(Frame(top=top, bottom=number, left=edge.start() + 1, right=edge.end() - 1))
+        for edge in _TOP.finditer(line):
+            open_tops.setdefault(edge.span(), number)
     return found
-
-
-def _edges(line: str) -> tuple[int, int] | None:
-    """The columns of the first and the last upright of a line, if they can be a frame's."""
-    columns = [column for column, character in enumerate(line) if character in _UPRIGHTS]
-    if not columns or columns[-1] - columns[0] < _NARROWEST_FRAME or line[: columns[0]].strip():
-        return None
-    return columns[0], columns[-1]

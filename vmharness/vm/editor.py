@@ -139,7 +139,8 @@ class SystemdBootEditor(Editor):
 class GrubEditor(Editor):
     """GRUB's: the entry's script in the menu's box; what is too long for a row goes on in the next, after a backslash.
 
-    Source: grub-core/normal/menu_entry.c.
+    Source: grub-core/normal/menu_entry.c. On a machine with a graphics card, OVMF tells GRUB of 100 columns and then
+    drops the cursor movements beyond its serial terminal's 80: a long line cannot be edited there.
     """
 
     boot_key = "ctrl-x"

@@ -3,8 +3,9 @@
 What firmware does over a serial line (EDK II, MdeModulePkg/Universal/Console/TerminalDxe/TerminalConOut.c): it sets
 colours, moves the cursor absolutely and clears; it never asks for anything. Its text modes are 80x25, 80x50 and 100x31
 (and larger ones since 2025), and it does not say which is on: each change of mode is the same ``ESC [ = 3 h``. GRUB and
-systemd-boot draw through it; under OVMF without a display GRUB was seen to use 48 rows. So the screen has 80x25 after
-each change of mode and grows to what the cursor is sent to.
+systemd-boot draw through it; under OVMF without a display they were seen to use 80x50, with one 100x31. So the screen
+has 80x25 after each change of mode and grows to what the cursor is sent to, and to 100 columns when what is drawn from
+somewhere within a row would not fit: systemd-boot's editor does so.
 """
 
 from __future__ import annotations
@@ -89,6 +90,7 @@ class Terminal:
         self._screen = _Screen(columns, lines)
         self._rows: dict[int, tuple[Cell, ...]] = {}
         self._changes = 0
+        self._is_placed = False
 
     @property
     def changes(self) -> int:
@@ -131,13 +133,19 @@ class Terminal:
 
     def _take(self, token: re.Match[str]) -> None:
         if token["text"] is not None:
-            self._screen.draw("".join(filter(_is_drawable, token["text"].translate(_SHOWN))))
+            self._draw("".join(filter(_is_drawable, token["text"].translate(_SHOWN))))
         elif token["control"] is not None:
+            self._is_placed = False
             _CONTROLS[token["control"]](self._screen)
         elif token["final"]:
             self._control_sequence(token["parameters"], token["between"], token["final"])
         elif token["escape"]:
             _ESCAPES.get(token["escape"], _nothing)(self._screen)
+
+    def _draw(self, text: str) -> None:
+        if self._is_placed and self._screen.cursor.x + len(text) > self._screen.columns:
+            self._grow(0, _COLUMNS[1])
+        self._screen.draw(text)
 
     def _control_sequence(self, parameters: str, between: str, final: str) -> None:
         if parameters.startswith("=") and final == "h":
@@ -150,6 +158,7 @@ class Terminal:
             # EDK II writes positions with two digits; column 100 becomes ":0", a colon being the digit ten.
             line, column, *_ = [*_numbers(re.sub(r":(\d)", r"10\1", parameters)), 0, 0]
             self._grow(line, column)
+            self._is_placed = column > 1
             self._screen.cursor_position(line, column)
         elif final == "m":
             self._screen.select_graphic_rendition(*_numbers(parameters))
