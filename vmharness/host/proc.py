@@ -55,6 +55,7 @@ _PACKAGES = {
     "nix-store": "nix-bin",
     "mkswap": "util-linux",
     "swtpm": "swtpm",
+    "tesseract": "tesseract-ocr",
 }
 
 
