@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from attrs import define
 
 from vmharness.errors import BootFailed
-from vmharness.model.outcome import Outcome
+from vmharness.model.outcome import Outcome, describe
 from vmharness.model.results import CommandResult
 from vmharness.testing.progress import Progress
 from vmharness.vm import machine as qemu
@@ -17,6 +18,7 @@ from vmharness.vm.inside import Inside
 from vmharness.vm.keyboard import PATIENCE_SECONDS, Keyboard, emulated_keyboard, serial_keyboard
 from vmharness.vm.login import login as log_in
 from vmharness.vm.menu import Menu
+from vmharness.vm.ocr import wait_for_picture
 from vmharness.vm.screen import Screen
 from vmharness.vm.ssh import Ssh
 from vmharness.vm.sshkeys import KnownHost, SshKey
@@ -106,6 +108,25 @@ class Operator(ABC):
         target = path or self.folder / f"screen-{power.pictures}.png"
         power.machine.screenshot(target)
         return target
+
+    def wait_for_screen(self, pattern: str, *, within: float = 60.0) -> re.Match[str]:
+        """Wait until the display shows a text, read by tesseract.
+
+        :param pattern: a regular expression without regard to upper and lower case.
+        :param within: seconds, before the time scale.
+        :raises HostError: tesseract is not installed.
+        :raises BootFailed: it does not show it.
+        """
+        power = self._on
+        came = wait_for_picture(
+            lambda: self.screenshot(self.folder / "screen.png"),
+            pattern,
+            within=within * self.time_scale,
+            ending=lambda: power.machine.ending,
+        )
+        if not isinstance(came, re.Match):
+            raise self.failed(f"the display does not show {pattern!r}: {describe(came)}", came)
+        return came
 
     # Inside.
 
