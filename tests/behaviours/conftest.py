@@ -11,7 +11,9 @@ import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "vm"))
 sys.path.append(str(Path(__file__).resolve().parents[1] / "fake"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "docs"))
 
+import generations
 import trees
 from running import Workplace
 
@@ -25,3 +27,16 @@ def minimal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BootState]:
     text = trees.MINIMAL.replace("[root]", 'format = "raw"\n\n[root]')
     yield BootState.of(Workplace(folder=folder).build(text + trees.SYSTEMD_BOOT))
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def system(minimal: BootState, tmp_path: Path) -> Iterator[generations.SystemMaker]:
+    """Makes the state of a system with two generations, with :func:`generations.two_generations`' parameters."""
+
+    def make(**how: str) -> tuple[BootState, generations.Esp]:
+        state, own = generations.copied(minimal, tmp_path)
+        generations.two_generations(own, **how)
+        return state, own
+
+    yield make
+    (tmp_path / "disk.raw").unlink(missing_ok=True)
