@@ -15,8 +15,8 @@ from vmharness.vm.screen import Screen
 
 _MOST_MOVES = 300
 _BLANKS = " │|"
-_DRAWN_SECONDS = 0.1
-_DRAWING_SECONDS = 1.0
+_DRAWN = 1 / 40  # of the keyboard's patience: how long nothing is drawn any more on a menu that is whole
+_DRAWING = 1 / 4
 
 
 class Menu:
@@ -118,8 +118,9 @@ class Menu:
 
     def _listing(self) -> Listing:
         """The menu on the screen; while it is being drawn, a moment later."""
-        self._screen.settled(quiet=_DRAWN_SECONDS, within=_DRAWING_SECONDS)
-        found = self._screen.wait_until(listing, within=self._keyboard.patience, waiting_for="menu on the screen")
+        patience = self._keyboard.patience
+        self._screen.settled(quiet=patience * _DRAWN, within=patience * _DRAWING)
+        found = self._screen.wait_until(listing, within=patience, waiting_for="menu on the screen")
         if isinstance(found, Listing):
             return found
         raise self._failure("no menu is on the screen")
