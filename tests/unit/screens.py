@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -45,7 +44,7 @@ class Mortal:
 
 
 class MenuGuest:
-    """A guest that draws a menu as systemd-boot does and takes arrows and Enter, each a moment after it came.
+    """A guest that draws a menu as systemd-boot does and takes arrows and Enter, each at once.
 
     :param dropped: how many of the keys it drops, the first ones.
     :param height: how many entries are on the screen at a time.
@@ -72,7 +71,7 @@ class MenuGuest:
         if self._dropped:
             self._dropped -= 1
             return
-        threading.Timer(0.01, self._react, [data]).start()
+        self._react(data)
 
     def _react(self, data: bytes) -> None:
         if data == b"\r":

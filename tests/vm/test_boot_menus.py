@@ -12,14 +12,14 @@ import pytest
 import trees
 
 from vmharness.disk import image
-from vmharness.flows.boot import find_firmware
-from vmharness.flows.inspect import read_manifest
 from vmharness.host import accelerator, packages, proc
+from vmharness.host.published import read_manifest
 from vmharness.host.rundir import RunDirectory
 from vmharness.model.hardware import Disk, MachineSpec
 from vmharness.model.image import Format
 from vmharness.model.listing import MenuKind
 from vmharness.model.sizes import MIB
+from vmharness.testing.state import find_firmware
 from vmharness.vm.console import Seen
 from vmharness.vm.keyboard import Keyboard, emulated_keyboard, serial_keyboard
 from vmharness.vm.machine import Machine
