@@ -24,6 +24,7 @@ from vmharness.plan import firmware
 _OPTIONAL = {
     "mmdebstrap": "for root trees made from Debian packages",
     "nix-store": "for root trees from a Nix store",
+    "sbsign": "for images that are signed for Secure Boot",
     "zstd": "for archives packed with zstd",
     "xz": "for archives packed with xz",
     "lz4": "for archives packed with lz4",
