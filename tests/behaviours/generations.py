@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from attrs import evolve, frozen
 
@@ -42,6 +42,8 @@ class Esp:
 
     def write(self, path: str, content: bytes) -> None:
         """Write a file; its folders are made."""
+        for folder in reversed(PurePosixPath(path).parents[:-1]):
+            proc.run(["mmd", "-D", "s", "-i", self._image, f"::{folder}"], doing="changing the ESP", ok=(0, 1))
         file = self.disk.with_suffix(".file")
         file.write_bytes(content)
         esp.copy_in(self.disk, self.offset, file, path)
