@@ -60,8 +60,9 @@ def copied(state: BootState, folder: Path) -> tuple[BootState, Esp]:
     proc.run(["cp", "--sparse=always", disk.path, own], doing="copying the disk")
     offset = partitioning.find_esp(own)
     assert offset is not None
-    variables = None if state.variables is None else Path(shutil.copyfile(state.variables, folder / "efi-vars.fd"))
-    return evolve(state, disks=(evolve(disk, path=own),), variables=variables), Esp(disk=own, offset=offset)
+    assert state.firmware is not None
+    store = shutil.copyfile(state.variables or state.firmware.template, folder / "efi-vars.fd")
+    return evolve(state, disks=(evolve(disk, path=own),), variables=Path(store)), Esp(disk=own, offset=offset)
 
 
 def entry(template: str, title: str, version: int, *parameters: str) -> bytes:

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from fake_machines import FAKE_QEMU
 
-from vmharness.errors import ApiMisuse, BootFailed
+from vmharness.errors import ApiMisuse, BootFailed, SpecError
 from vmharness.model.outcome import Died, Panicked, PoweredOff, Reached, Stalled
-from vmharness.testing import BootState, Hardware, Machine
+from vmharness.testing import BootState, Hardware, Machine, firmware
 
 Play = Callable[..., Machine]
 
@@ -189,3 +189,10 @@ def test_run_directory_is_removed_unless_kept(play: Play, tmp_path: Path) -> Non
     other = play(*BOOTED)
     other.__exit__(None, None, None)
     assert not other.folder.exists()
+
+
+def test_a_store_that_is_to_be_kept_must_be_there() -> None:
+    """A machine that writes to its state's own files is refused where the state has no variable store."""
+    state = BootState(disks=(), firmware=firmware("ovmf"))
+    with pytest.raises(SpecError, match="no variable store that could be written to"), Machine(state, persist=True):
+        pass

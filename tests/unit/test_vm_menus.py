@@ -100,3 +100,15 @@ def test_ovmf_has_no_editor() -> None:
     screen.feed(recording("ovmf-boot-manager"))
     with pytest.raises(ApiMisuse, match="OVMF has no editor for command lines"):
         Menu(screen, serial_keyboard(lambda _: None, screen)).edit()
+
+
+def test_a_title_that_is_still_to_come() -> None:
+    """While only GRUB's mark of the selected entry is drawn, there is no menu yet."""
+    data = recording("ovmf-grub-menu")
+    picture = picture_of(data)
+    assert picture.frame is not None
+    row, left, right = picture.selected_rows[0], picture.frame.left, picture.frame.right
+    mark = "*".ljust(right - left)
+    drawn = f"\x1b[0m\x1b[30m\x1b[47m\x1b[{row + 1};{left + 1}H{mark}".encode()
+    assert picture_of(data + drawn).selected_rows == (row,)
+    assert listing(picture_of(data + drawn)) is None

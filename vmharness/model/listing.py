@@ -65,6 +65,8 @@ def listing(picture: Picture) -> Listing | None:
         return None
     titles = {number: _title(picture, number, kind) for number in range(len(picture.rows))}
     numbers = _numbers(picture, kind, rows[0], titles)
+    if rows[0] not in numbers:
+        return None  # highlighted already, and its title still to come
     entries = tuple(titles[number] for number in numbers)
     return Listing(kind=kind, entries=entries, selected=numbers.index(rows[0]))
 
