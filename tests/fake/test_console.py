@@ -375,6 +375,20 @@ def test_lines_are_handed_over(bench: Callable[..., Bench]) -> None:
     assert lines == ["one", "", "two", "three"]
 
 
+def test_a_line_is_handed_over_before_it_is_seen(bench: Callable[..., Bench]) -> None:
+    """Who waits for the end of a line finds that a listener, however slow, has had it."""
+    lines: list[str] = []
+
+    def slow(line: str) -> None:
+        time.sleep(0.2)
+        lines.append(line)
+
+    one = bench(on_line=slow)
+    one.guest.sendall(b"starting\n")
+    assert isinstance(one.expect(r"starting\n"), Seen)
+    assert lines == ["starting"]
+
+
 def test_a_listener_that_fails(bench: Callable[..., Bench]) -> None:
     """When the transcript or a listener fails, the machine counts as ended and the reason is told: nobody waits on."""
 

@@ -19,9 +19,10 @@ MILESTONES = (
     Milestone(name="firmware", pattern=re.compile(r"BdsDxe: (?:loading|starting|failed to) |SeaBIOS \(version")),
     Milestone(
         name="bootloader",
-        # OVMF says when it hands over to what lies on a disk; loaders that wait show their menu.
+        # OVMF says when it hands over to what lies on a disk, in a line that is to be whole; loaders that wait show
+        # their menu.
         pattern=re.compile(
-            r'BdsDxe: starting Boot[0-9A-F]{4} "[^"\n]*" from HD\(|Welcome to GRUB!|GNU GRUB|Boot in \d+ s'
+            r'BdsDxe: starting Boot[0-9A-F]{4} "[^"\n]*" from HD\([^\n]*\n|Welcome to GRUB!|GNU GRUB|Boot in \d+ s'
         ),
     ),
     Milestone(name="kernel", pattern=re.compile(r"Linux version \d|EFI stub: |\[ +0\.\d{6}\] ")),

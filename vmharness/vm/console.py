@@ -113,6 +113,7 @@ class Console:
         self._inbox = Inbox(lossless=framed)
         self._buffers = _Buffers()
         self._lines = Lines(deaths=deaths, on_line=on_line, on_death=self._die)
+        self._died: Panicked | None = None
         self._settled = threading.Event()
         self._taps: list[Callable[[bytes], None]] = []
         self._file = transcript.open("ab", buffering=0)
@@ -235,6 +236,7 @@ class Console:
         while True:
             if self._lines.unjudged and not poll.poll(_QUIET_MILLISECONDS):
                 self._lines.judge_unfinished()
+                self._tell_death()
             data = self._receive()
             if not data:
                 break
@@ -244,6 +246,7 @@ class Console:
             self._take(self._cleaner.feed(data))
         self._take(self._cleaner.feed(b"", final=True))
         self._lines.finish()
+        self._tell_death()
 
     def _record(self, data: bytes) -> None:
         rest = memoryview(data)
@@ -258,11 +261,19 @@ class Console:
 
     def _take(self, text: str) -> None:
         if text:
-            self._inbox.put(text)
+            # In this order: who waits for a text finds its line handed over, and a death is told after its words.
             self._lines.feed(text)
+            self._inbox.put(text)
+            self._tell_death()
 
     def _die(self, death: DeathPattern, text: str) -> None:
-        self._ending.report(Panicked(pattern=death.name, line=text, last_words=self.last_words))
+        if self._died is None:
+            self._died = Panicked(pattern=death.name, line=text, last_words=self.last_words)
+
+    def _tell_death(self) -> None:
+        died, self._died = self._died, None
+        if died is not None:
+            self._ending.report(died)
 
     def _wake(self) -> None:
         self._inbox.end()
