@@ -1,4 +1,7 @@
-"""Which entry the firmware boots: the installed one, wherever its disk is, and what it does without."""
+"""Which entry the firmware boots: the installed one, wherever its disk is, and what it does without.
+
+That a hybrid disk boots under BIOS and under UEFI is among the tests of ``tests/vm/test_boot_matrix.py``.
+"""
 
 from __future__ import annotations
 
