@@ -196,3 +196,9 @@ def test_a_store_that_is_to_be_kept_must_be_there() -> None:
     state = BootState(disks=(), firmware=firmware("ovmf"))
     with pytest.raises(SpecError, match="no variable store that could be written to"), Machine(state, persist=True):
         pass
+
+
+def test_a_machine_that_keeps_its_files_has_a_tpm_too(play: Play) -> None:
+    """Where the state has none, a new TPM's state lies in the run directory, as long as the machine does."""
+    vm = play(*BOOTED, persist=True)
+    assert vm.state.tpm == vm.folder / "tpm"

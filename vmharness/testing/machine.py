@@ -120,7 +120,7 @@ class Machine(Demands):
         if self._run is None:
             self._run = rundir.create(self.name)
         try:
-            self._state = _own(self.initial) if self._persist else fork(self.initial, self._run.path)
+            self._state = _own(self.initial, self._run.path) if self._persist else fork(self.initial, self._run.path)
         except BaseException:
             if self._owns_run:
                 self._run.remove()
@@ -374,9 +374,9 @@ class Machine(Demands):
             power.resources.close()
 
 
-def _own(state: BootState) -> BootState:
-    """A state whose own files a machine is to write: it must have them."""
+def _own(state: BootState, folder: Path) -> BootState:
+    """A state whose own files a machine is to write; it must have them, but for a TPM's, which ``folder`` takes."""
     if state.firmware is not None and state.variables is None:
         hint = "BootState.with_store() with a copy of the firmware's template gives it one"
         raise SpecError("the state has no variable store that could be written to", hint=hint)
-    return state
+    return evolve(state, tpm=state.tpm or folder / "tpm")
