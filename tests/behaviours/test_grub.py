@@ -162,6 +162,21 @@ password_pbkdf2 admin grub.pbkdf2.sha512.1000.{SALT.hex()}.{HASH.hex()}
 """
 
 
+def test_a_password_guards_entries_and_editor(grub: GrubSystem, vm_factory: MachineFactory) -> None:
+    """Whoever lacks the password starts only what is unrestricted: neither the editor opens nor the other entry starts;
+    with it, the other entry starts.
+    """
+    state, _ = grub(GUARDED)
+    vm = vm_factory(state)
+    at_menu(vm)
+    refused(vm, "e", "wrong")
+    vm.menu.select("Old")
+    refused(vm, "enter", "wrong")
+    vm.menu.select("Old")  # GRUB has gone back to its default
+    log_in(vm, "enter", "secret")
+    assert generation(vm) == 1
+
+
 def test_an_unrestricted_entry_needs_no_password(grub: GrubSystem, vm_factory: MachineFactory) -> None:
     """The same menu starts its unrestricted entry for everybody."""
     state, _ = grub(GUARDED)
@@ -169,3 +184,19 @@ def test_an_unrestricted_entry_needs_no_password(grub: GrubSystem, vm_factory: M
     at_menu(vm)
     vm.menu.choose("New")
     assert generation(vm) == 2
+
+
+def log_in(vm: Machine, key: str, password: str) -> None:
+    """Press a key that asks for a login in GRUB, and give one."""
+    vm.keyboard.press(key, until=lambda picture: "Enter username:" in picture.text)
+    vm.keyboard.type("admin")
+    vm.keyboard.press("enter", until=lambda picture: "Enter password:" in picture.text)
+    vm.keyboard.type(password, echo=False)
+    vm.keyboard.send("enter")
+
+
+def refused(vm: Machine, key: str, password: str) -> None:
+    """Log in with a wrong password; the menu comes back, and nothing has started."""
+    log_in(vm, key, password)
+    assert vm.menu.wait(within=SECONDS) == ("New", "Old")
+    assert "Linux version" not in vm.printed()
