@@ -136,11 +136,12 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Collect the evidence of a failed test while its machines are still there."""
     report = yield
-    if call.when == "call" and report.failed:
+    if call.when == "call" and report.failed and call.excinfo is not None:
+        verdict = str(call.excinfo.value).split("\n", 1)[0] or call.excinfo.typename
         for machine in item.stash.get(_MACHINES, []):
             machine.keep = True
             folder = _artefacts(item, machine)
-            report.sections += evidence.collect(machine, folder)
+            report.sections += evidence.collect(machine, folder, verdict)
             if item.config.getoption("--vmharness-hold"):
                 _hold(item.config, machine)
     if call.excinfo is not None and _is_infrastructure(call.excinfo.value):

@@ -71,6 +71,10 @@ def test_evidence_of_a_failure(run_tests: RunTests, tmp_path: Path) -> None:
     (kept,) = (tmp_path / "runs").iterdir()
     assert f"vmharness boot {kept}" in said
     assert (kept / "registers.txt").is_file()
+    page = (kept / "report.html").read_text()
+    assert "minimal login:" in page
+    assert "\x1b" not in page
+    assert "<script" not in page
 
 
 def test_what_ended_the_boot_is_named(run_tests: RunTests) -> None:

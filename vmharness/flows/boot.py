@@ -10,7 +10,7 @@ from attrs import field, frozen
 from vmharness.errors import HostError
 from vmharness.events import Emit, MilestoneReached, nobody
 from vmharness.flows.run import recorded
-from vmharness.model.outcome import Outcome
+from vmharness.model.outcome import Outcome, Reached, describe
 from vmharness.model.sizes import GIB
 from vmharness.testing import evidence
 from vmharness.testing.hardware import Hardware
@@ -96,7 +96,9 @@ def boot(output: Path, options: BootOptions, emit: Emit = nobody) -> BootReport:
                 within = BOOT_SECONDS if options.seconds is None else options.seconds / machine.time_scale
                 outcome = machine.reach(options.until, within=within)
                 if options.report is not None:
-                    _write(options.report, page([evidence.record(machine, outcome, album)]))
+                    reached = isinstance(outcome, Reached)
+                    record = evidence.record(machine, describe(outcome), reached=reached, pictures=album)
+                    _write(options.report, page([record]))
                 return BootReport(
                     outcome=outcome,
                     milestones=dict(machine.milestones),

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from vmharness.disk import efivars
 from vmharness.errors import VmharnessError
-from vmharness.model.outcome import Outcome, Reached, describe
+from vmharness.model.outcome import describe
 from vmharness.model.sizes import format_size
 from vmharness.model.text import harmless
 from vmharness.model.variable_changes import changes
 from vmharness.testing.machine import Machine
-from vmharness.testing.report import BootRecord, Screenshot
+from vmharness.testing.report import BootRecord, Screenshot, page
 from vmharness.vm.rendering import render_html, transcript_end
 
 _LINES = 40
@@ -24,27 +24,32 @@ Sections = list[tuple[str, str]]
 """Titles with texts, as pytest's reports have them."""
 
 
-def collect(machine: Machine, folder: Path) -> Sections:
-    """What is known of the machine, in words; pictures and long texts go to files in ``folder``.
+def collect(machine: Machine, folder: Path, verdict: str) -> Sections:
+    """What is known of the machine, in words; pictures, long texts and a page of HTML go to files in ``folder``.
 
     Nothing here raises an error of vmharness: what cannot be had any more is left out.
+
+    :param verdict: what is wrong, in a sentence.
     """
     sections = [("vmharness: the boot", "\n".join(_boot(machine)))]
     with suppress(VmharnessError):
         sections.append(("vmharness: the console's end", _console(machine)))
     with suppress(VmharnessError):
         sections.append(("vmharness: EFI variables", "\n".join(variable_changes(machine)) or "as they were"))
-    files = [path for path in (_screenshot(machine, folder), _registers(machine, folder)) if path is not None]
+    picture = _screenshot(machine, folder)
+    made = (_report(machine, folder, verdict, picture), picture, _registers(machine, folder))
+    files = [path for path in made if path is not None]
     files += [path for path in (machine.transcript, machine.folder / "qmp.log") if path.is_file()]
     sections.append(("vmharness: files", "\n".join(map(str, files))))
     sections.append(("vmharness: to open this machine", command(machine)))
     return sections
 
 
-def record(machine: Machine, outcome: Outcome, pictures: Sequence[Screenshot] = ()) -> BootRecord:
+def record(machine: Machine, verdict: str, *, reached: bool, pictures: Sequence[Screenshot] = ()) -> BootRecord:
     """What the report of a boot tells of a machine.
 
-    :param outcome: what the boot came to.
+    :param verdict: what the boot came to, in a sentence.
+    :param reached: whether that is what it should.
     :param pictures: screenshots on the way.
     """
     facts = {
@@ -57,10 +62,10 @@ def record(machine: Machine, outcome: Outcome, pictures: Sequence[Screenshot] = 
     facts |= {f"attempt {number}": str(attempt) for number, attempt in enumerate(machine.attempts, 1)}
     return BootRecord(
         title=machine.name,
-        verdict=describe(outcome),
-        reached=isinstance(outcome, Reached),
-        milestones=machine.milestones,
-        seconds=machine.seconds,
+        verdict=verdict,
+        reached=reached,
+        milestones=machine.milestones if machine.is_on else {},
+        seconds=machine.seconds if machine.is_on else 0.0,
         facts=facts,
         pictures=pictures,
         console=render_html(transcript_end(machine.transcript.read_bytes(), lines=_REPORT_LINES)),
@@ -97,6 +102,16 @@ def _boot(machine: Machine) -> Iterator[str]:
 
 def _console(machine: Machine) -> str:
     return "\n".join(harmless(line) for line in machine.printed().splitlines()[-_LINES:])
+
+
+def _report(machine: Machine, folder: Path, verdict: str, picture: Path | None) -> Path | None:
+    """The page about the boot, with its last picture."""
+    pictures = [Screenshot(caption="when the test failed", png=picture.read_bytes())] if picture is not None else []
+    with suppress(VmharnessError, OSError):
+        path = folder / "report.html"
+        path.write_text(page([record(machine, verdict, reached=False, pictures=pictures)]), encoding="utf-8")
+        return path
+    return None
 
 
 def _screenshot(machine: Machine, folder: Path) -> Path | None:

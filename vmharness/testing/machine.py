@@ -224,7 +224,13 @@ class Machine(Demands):
             machine.start(resume=devices)
             progress = Progress(machine.log, self._activity, machine.resets, begins_at, self._on_milestone)
             machine.resets.subscribe(self._note_reset)
-            self._power = Power(machine=machine, progress=progress, screen=screen, resources=undo.pop_all())
+            self._power = Power(
+                machine=machine,
+                progress=progress,
+                screen=screen,
+                resources=undo.pop_all(),
+                resumed=devices is not None,
+            )
         self.boots += 1
 
     def reset(self) -> None:

@@ -25,6 +25,7 @@ from vmharness.vm.sshkeys import KnownHost, SshKey
 
 BOOT_SECONDS = 90.0
 """How long a boot may take to a milestone, before the accelerator's time scale."""
+_PROMPT = re.compile(r"login: ?\s*\Z")
 
 
 @define
@@ -32,6 +33,7 @@ class Power:
     """What lives from one switching on to the next switching off.
 
     :param inside: the way into the booted system that commands take, once there is one.
+    :param resumed: whether it goes on from a saved machine, and nobody has logged in since.
     :param pictures: how many screenshots were taken.
     """
 
@@ -40,6 +42,7 @@ class Power:
     screen: Screen
     resources: ExitStack
     inside: Inside | None = None
+    resumed: bool = False
     pictures: int = 0
 
 
@@ -137,6 +140,9 @@ class Operator(ABC):
         :raises Unreachable: the guest refuses it, or does not answer.
         """
         power = self._on
+        if power.resumed and _PROMPT.search(power.screen.text()):
+            power.machine.log.send(b"\r")  # the prompt was printed before it was saved; now it is printed again
+        power.resumed = False
         power.inside = log_in(power.machine.log, user, password, within=within * self.time_scale)
         return power.inside
 
