@@ -24,8 +24,9 @@ def errors_reported(*, as_json: bool) -> Iterator[None]:
     """Turn each error of the tree into a sentence on standard error and its exit code."""
     from vmharness.errors import ApiMisuse, VmharnessError  # noqa: PLC0415
 
-    for number in _ENDING:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and shells' background jobs have it
+    before = {number: signal.getsignal(number) for number in _ENDING}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:  # as nohup and shells' background jobs have it
             signal.signal(number, _interrupt)
     try:
         yield
@@ -40,6 +41,11 @@ def errors_reported(*, as_json: bool) -> Iterator[None]:
         # Whoever read our output has gone: there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    finally:
+        # The command line may be called by a program that lives on; one that was interrupted is about to end.
+        for number, handler in before.items():
+            if signal.getsignal(number) is _interrupt:
+                signal.signal(number, handler)
 
 
 def _fail(text: str, code: int, *, as_json: bool) -> NoReturn:
