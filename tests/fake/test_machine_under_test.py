@@ -202,3 +202,18 @@ def test_a_machine_that_keeps_its_files_has_a_tpm_too(play: Play) -> None:
     """Where the state has none, a new TPM's state lies in the run directory, as long as the machine does."""
     vm = play(*BOOTED, persist=True)
     assert vm.state.tpm == vm.folder / "tpm"
+
+
+def test_a_run_directory_with_a_long_path(play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sockets have short paths only: the monitor's lies elsewhere then, and nothing of it is left."""
+    vm = play()  # the place of run directories is set by the fixture; this one is left at once
+    vm.off()
+    monkeypatch.setenv("VMHARNESS_RUNS", str(tmp_path / ("long" * 30)))
+    other = play(*BOOTED)
+    other.expect_boot("login")
+    place = other.core.spec.monitor_socket
+    assert place is not None
+    assert place.parent.is_dir()
+    assert str(place) in other.hold()
+    other.off()
+    assert not place.parent.exists()

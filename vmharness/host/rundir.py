@@ -6,11 +6,16 @@ import os
 import secrets
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from attrs import field, frozen
 
 from vmharness.errors import HostError
+
+LONGEST_SOCKET = 107
+"""Bytes of a socket's path: ``sun_path`` has 108, and a zero ends it (unix(7))."""
 
 
 @frozen(kw_only=True)
@@ -104,3 +109,20 @@ def create(name: str) -> RunDirectory:
             hint="set TMPDIR or VMHARNESS_RUNS to a writable directory",
         ) from error
     return RunDirectory(path=path)
+
+
+@contextmanager
+def socket_place(folder: Path, name: str) -> Iterator[Path]:
+    """A path for a socket: in ``folder``, or where that is too long for one in a private folder that is removed again.
+
+    :raises HostError: there is no place with a path that is short enough.
+    """
+    usual = folder / name
+    if len(os.fsencode(usual)) <= LONGEST_SOCKET:
+        yield usual
+        return
+    with tempfile.TemporaryDirectory(prefix="vmh-") as short:
+        path = Path(short) / name
+        if len(os.fsencode(path)) > LONGEST_SOCKET:
+            raise HostError(f"{path} is too long for a socket", hint="set TMPDIR to a folder with a shorter path")
+        yield path

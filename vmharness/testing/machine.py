@@ -35,9 +35,6 @@ from vmharness.vm.screen import Screen
 from vmharness.vm.sshkeys import KnownHost
 from vmharness.vm.states import State
 
-MONITOR_NAME = "monitor"
-"""Name of the socket in the run directory on which a person finds QEMU's monitor."""
-
 _USUAL = Hardware()
 
 
@@ -210,13 +207,14 @@ class Machine(Demands):
             raise ApiMisuse("the machine is on; legal now: reset(), power_button(), off(), kill()")
         self._end()
         screen = Screen()
-        spec, devices = self._spec(), None
-        if self._saved is not None:
-            spec, devices = self._resumed_spec(self._saved), self._saved.checkpoint.devices
-            screen.feed(self._saved.transcript.read_bytes())  # what was drawn before is on the screen still
-            self._saved = None
         begins_at = self.transcript.stat().st_size if self.transcript.exists() else 0
         with ExitStack() as undo:
+            monitor = undo.enter_context(rundir.socket_place(self.folder, "monitor"))
+            spec, devices = self._spec(monitor), None
+            if self._saved is not None:
+                spec, devices = self._resumed_spec(self._saved, monitor), self._saved.checkpoint.devices
+                screen.feed(self._saved.transcript.read_bytes())  # what was drawn before is on the screen still
+                self._saved = None
             machine = undo.enter_context(
                 qemu.Machine(spec, self._directory, deaths=self._deaths, on_line=self._line, on_output=screen.feed)
             )
@@ -296,9 +294,7 @@ class Machine(Demands):
         if self._power is not None:
             with suppress(VmharnessError):  # one that has ended by itself stands still already
                 self.pause()
-            lines.append(
-                f"monitor     {self.folder / MONITOR_NAME} (such as: socat - UNIX-CONNECT:{self.folder / MONITOR_NAME})"
-            )
+            lines.append(f"monitor     socat - UNIX-CONNECT:{self._power.machine.spec.monitor_socket}")
             if self.hardware.network:
                 lines.append(f"SSH         port {self.core.ssh_port()} on localhost")
         return "\n".join(lines)
@@ -325,7 +321,7 @@ class Machine(Demands):
             raise ApiMisuse("the machine has not been entered; use it as a context manager")
         return self._run
 
-    def _spec(self) -> MachineSpec:
+    def _spec(self, monitor: Path) -> MachineSpec:
         hardware, state = self.hardware, self.state
         return MachineSpec(
             accelerator=self.accelerator.accelerator,
@@ -342,17 +338,17 @@ class Machine(Demands):
             clock=hardware.clock,
             entropy=hardware.entropy,
             resets=True,
-            monitor_socket=self.folder / MONITOR_NAME,
+            monitor_socket=monitor,
         )
 
-    def _resumed_spec(self, saved: Saved) -> MachineSpec:
+    def _resumed_spec(self, saved: Saved, monitor: Path) -> MachineSpec:
         state = self.state
         return evolve(
             saved.checkpoint.spec,
             disks=state.disks,
             variables=state.variables,
             tpm=state.tpm if self.hardware.tpm else None,
-            monitor_socket=self.folder / MONITOR_NAME,
+            monitor_socket=monitor,
         )
 
     def _activity(self) -> Activity:
