@@ -32,6 +32,9 @@ install = "systemd-boot"
 kernel-parameters = ["console=ttyS0", "systemd.wants=systemd-networkd.service"]
 """
 # Images have no host keys, which machines must not share: each makes its own.
+HOME = "/root"
+"""The home of root in the guest."""
+
 HOST_KEY = """
 [Service]
 ExecStartPre=
@@ -65,7 +68,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
     place = Workplace(folder=tmp_path_factory.mktemp("ssh"))
     key = SshKey.generate()
     grafted = {
-        "/root/.ssh/authorized_keys": f"{key.public}\n",
+        f"{HOME}/.ssh/authorized_keys": f"{key.public}\n",
         "/etc/shadow": SHADOW,
         "/etc/systemd/network/wired.network": NETWORK,
         "/etc/systemd/system/ssh.service.d/keys.conf": HOST_KEY,
@@ -83,11 +86,11 @@ def exercise(one: Inside, other: Inside) -> None:
     """Results of ``one``, some of them looked at through ``other``."""
     result = one.run("printf 'out\\000\\377'; printf err >&2; exit 3", within=60, check=False)
     assert (result.status, result.stdout, result.stderr) == (3, b"out\0\xff", b"err")
-    assert one.run("whoami; pwd; tty; sleep 100 & cat", within=60).text == "root\n/root\nnot a tty"
+    assert one.run("whoami; pwd; tty; sleep 100 & cat", within=60).text == f"root\n{HOME}\nnot a tty"
     data = os.urandom(30_000)
-    one.put(data, "/root/data", mode=0o640)
-    assert other.get("/root/data") == data
-    assert other.run("stat -c %a /root/data", within=60).text == "640"
+    one.put(data, f"{HOME}/data", mode=0o640)
+    assert other.get(f"{HOME}/data") == data
+    assert other.run(f"stat -c %a {HOME}/data", within=60).text == "640"
     with pytest.raises(Unreachable, match="no end of the command 'sleep 301'"):
         one.run("sleep 301", within=5)
     assert other.run("pgrep -f '^sleep 301' || echo none", within=60).text == "none"
@@ -102,8 +105,8 @@ def test_both_ways_inside(installed: Installed) -> None:
         exercise(ssh, shell)
         exercise(shell, ssh)
         data = os.urandom(3_000_000)
-        ssh.put(data, "/root/large")
-        assert ssh.get("/root/large") == data
+        ssh.put(data, f"{HOME}/large")
+        assert ssh.get(f"{HOME}/large") == data
         other = SshKey.generate()
         with pytest.raises(Unreachable, match="refused our key for 'root'"):
             machine.ssh(other)

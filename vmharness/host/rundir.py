@@ -13,9 +13,7 @@ from pathlib import Path
 from attrs import field, frozen
 
 from vmharness.errors import HostError
-
-LONGEST_SOCKET = 107
-"""Bytes of a socket's path: ``sun_path`` has 108, and a zero ends it (unix(7))."""
+from vmharness.model.hardware import LONGEST_SOCKET
 
 
 @frozen(kw_only=True)

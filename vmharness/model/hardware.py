@@ -15,7 +15,8 @@ from vmharness.model.sizes import MIB
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,19}")
 _SATA_PORTS = 6  # of q35's own controller
-_LONGEST_SOCKET = 107  # unix(7): sun_path has 108 bytes, and a zero ends it
+LONGEST_SOCKET = 107
+"""Bytes of a socket's path: ``sun_path`` has 108, and a zero ends it (unix(7))."""
 
 
 class Accelerator(Enum):
@@ -185,8 +186,8 @@ def _check_clock(_spec: object, _attribute: Attribute[str | None], clock: str | 
 
 
 def _check_socket(_spec: object, _attribute: Attribute[Path | None], path: Path | None) -> None:
-    if path is not None and len(bytes(path)) > _LONGEST_SOCKET:
-        raise ValueError(f"the monitor's path {path} is longer than the {_LONGEST_SOCKET} bytes that sockets can have")
+    if path is not None and len(bytes(path)) > LONGEST_SOCKET:
+        raise ValueError(f"the monitor's path {path} is longer than the {LONGEST_SOCKET} bytes that sockets can have")
 
 
 @frozen(kw_only=True)
