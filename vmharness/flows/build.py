@@ -26,7 +26,7 @@ from vmharness.model.hardware import Disk
 from vmharness.model.partitions import Blocks, Erofs, GuestMade, ReadOnly, Swap
 from vmharness.model.sizes import MIB
 from vmharness.model.variables import SECRETS
-from vmharness.plan import make as planning
+from vmharness.plan import stored
 from vmharness.plan.steps import CONTENTS_DISK, TARGET_DISK, TREE_DISK
 
 
@@ -77,7 +77,7 @@ def plan(definition: Path, options: Options | None = None, emit: Emit = nobody) 
     options = options or Options()
     spec = read_definition(definition, options.root)
     with recorded("plan", spec.name, emit) as run:
-        return planning.to_json(prepare(spec, options, run).plan)
+        return stored.to_json(prepare(spec, options, run).plan)
 
 
 def create(prepared: Prepared, run: Run) -> None:

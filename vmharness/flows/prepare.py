@@ -21,7 +21,7 @@ from vmharness.model.firmware import Firmware
 from vmharness.model.hardware import DirectKernel
 from vmharness.model.image import ImageSpec
 from vmharness.model.sources import DebianSource, NixSource
-from vmharness.plan import identity
+from vmharness.plan import identity, stored
 from vmharness.plan import make as planning
 from vmharness.plan.boot_room import check_boot_room
 from vmharness.plan.firmware import select
@@ -90,7 +90,7 @@ def prepare(spec: ImageSpec, options: Options, run: Run) -> Prepared:
         firmware=firmware,
         bootable=_bootable(guest, with_firmware=appliance_firmware(spec, firmware) is not None) if guest else None,
     )
-    run.directory.plan.write_text(planning.to_json(plan))
+    run.directory.plan.write_text(stored.to_json(plan))
     return Prepared(
         plan=plan,
         seed=seed,
@@ -111,7 +111,7 @@ def _prepare_declared(  # noqa: PLR0913, PLR0917 -- what prepare has found out
     plan = planning.make_declared(spec, held=held, seed=seed, accelerator=facts.accelerator, firmware=firmware)
     for role in held.keys() - {part.role for part in plan.layout.partitions}:
         run.note(f"the partition '{role}' is left out: there is no room for it")
-    run.directory.plan.write_text(planning.to_json(plan))
+    run.directory.plan.write_text(stored.to_json(plan))
     filled = {filling.role for filling in plan.fillings}
     return Prepared(
         plan=plan,

@@ -20,7 +20,7 @@ from vmharness.host.published import read_manifest
 from vmharness.model import manifest
 from vmharness.model.image import ImageSpec
 from vmharness.model.key_folder import NAMES, KeyFolder
-from vmharness.plan import make as planning
+from vmharness.plan import stored
 
 _KIND = "image"
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -30,7 +30,7 @@ def inputs_of(prepared: Prepared) -> str:
     """The content id of everything that decides what a build makes."""
     plan = prepared.plan
     facts = {
-        "plan": planning.to_json(evolve(plan, accelerator=evolve(plan.accelerator, reason=""))),
+        "plan": stored.to_json(evolve(plan, accelerator=evolve(plan.accelerator, reason=""))),
         "seed": prepared.seed,
         "contents": cache.digest_of(prepared.contents.archive) if prepared.contents else "",
         "appliance": prepared.appliance.identity if prepared.appliance is not None else "",

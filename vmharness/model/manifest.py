@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
-import cattrs
 from attrs import field, frozen
-from cattrs.strategies import configure_tagged_union
 
+from vmharness.model import serial
 from vmharness.model.image import Format
-from vmharness.model.partitions import Filesystem, Layout
+from vmharness.model.partitions import Layout
 from vmharness.model.variable_records import VariableRecord
 
 MANIFEST_NAME = "manifest.json"
@@ -142,43 +140,8 @@ def from_json(text: str) -> Manifest:
 
     :raises ValueError: with a sentence, if it is no manifest of this format.
     """
-    try:
-        data = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"it is not JSON: {error}") from error
-    if not isinstance(data, dict) or "schema" not in data:
-        raise ValueError("it is not a manifest: the key 'schema' is missing")
-    if data["schema"] != SCHEMA:
-        raise ValueError(f"it has the format {data['schema']!r}, and this vmharness reads {SCHEMA}")
-    try:
-        return _CONVERTER.structure(data, Manifest)
-    except cattrs.BaseValidationError as error:
-        raise ValueError("; ".join(cattrs.transform_error(error))) from error
+    data = serial.document(text, what="a manifest", schema=SCHEMA)
+    return serial.structured(data, Manifest, _CONVERTER)
 
 
-def _converter() -> cattrs.Converter:
-    converter = cattrs.Converter(forbid_extra_keys=True)
-    converter.register_unstructure_hook(UUID, str)
-    converter.register_structure_hook(UUID, lambda value, _type: UUID(value))
-    converter.register_structure_hook(UUID | int, lambda value, _type: value if isinstance(value, int) else UUID(value))
-    converter.register_structure_hook(
-        UUID | int | None,
-        lambda value, _type: value if value is None or isinstance(value, int) else UUID(value),
-    )
-    converter.register_unstructure_hook(Path, str)
-    converter.register_structure_hook(Path, lambda value, _type: Path(value))
-    # last: it takes the hooks that its members' fields need
-    configure_tagged_union(Filesystem, converter, tag_name="kind", tag_generator=lambda kind: kind.__name__.lower())
-    # a union with None is another type to cattrs, which would guess its members by their fields
-    converter.register_structure_hook(
-        Filesystem | None,
-        lambda value, _type: None if value is None else converter.structure(value, Filesystem),  # type: ignore[arg-type]
-    )
-    converter.register_unstructure_hook(
-        Filesystem | None,
-        lambda value: None if value is None else converter.unstructure(value, unstructure_as=Filesystem),
-    )
-    return converter
-
-
-_CONVERTER = _converter()
+_CONVERTER = serial.make_converter()

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from enum import Enum
-from pathlib import Path
-from typing import Any
-from uuid import UUID
 
-from attrs import asdict, frozen
+from attrs import frozen
 
 from vmharness.model.bootloader import BOOTLOADERS
 from vmharness.model.firmware import Firmware
@@ -198,15 +193,3 @@ def _population(spec: ImageSpec, huge_directories: int) -> Population:
         way += f", then {how} in the guest"
         reason += f"; {kind.name} {why}"
     return Population(way=way, reason=reason)
-
-
-def to_json(plan: Plan) -> str:
-    """The plan as JSON text with stable keys, for people and for the run directory."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Enum):
-            return value.value
-        return str(value) if isinstance(value, Path | UUID) else value
-
-    data = asdict(plan, value_serializer=lambda _instance, _attribute, value: plain(value))
-    return json.dumps(data, indent=2, sort_keys=True, default=str) + "\n"
