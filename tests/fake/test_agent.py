@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import os
+import random
+import re
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +19,7 @@ from fake_machines import NewMachine
 from vmharness.errors import CommandFailed, NotProven, Unreachable
 from vmharness.host import proc
 from vmharness.model.outcome import Died, Panicked, Stalled
+from vmharness.vm import guest
 from vmharness.vm.guest import Agent, Answer
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")
@@ -34,6 +41,7 @@ def script(tmp_path: Path, checkout: Path) -> Callable[[str, str], Path]:
     for name in ("agent", "run-script", "lib.sh"):
         text = (checkout / "guest-scripts" / name).read_text()
         text = text.replace("/run/vmharness", str(tmp_path / "work")).replace("/lib/vmharness", str(appliance))
+        text = text.replace("/target/", f"{tmp_path}/target/")
         text = text.replace("#!/bin/busybox", f"#!{busybox}")
         (appliance / name).write_text(text)
     (appliance / "run-script").chmod(0o755)
@@ -285,3 +293,138 @@ def test_an_agent_that_ends(new_agent: NewAgent) -> None:
     with pytest.raises(Unreachable, match="the guest switched the machine off") as failure:
         agent.run("step", {}, within=30)
     assert failure.value.last_words == "vmharness: the agent ended"
+
+
+CONTENTS = {
+    "empty": b"",
+    "text": b"one\ntwo\n",
+    "no last newline": b"x",
+    "every byte": bytes(range(256)) * 50,
+    "what passes for requests": b"session feedfeedfeedfeed\nrun 9 step \nput 3 1 x 644 x\n" * 100,
+    "large": random.Random(6).randbytes(300_000),  # noqa: S311 -- no secret
+}
+
+
+@pytest.mark.parametrize("data", CONTENTS.values(), ids=CONTENTS)
+def test_files_arrive_unchanged(real: Callable[[str], Agent], tmp_path: Path, data: bytes) -> None:
+    """Every byte arrives, both ways and with the wanted mode, and the agent listens afterwards."""
+    agent = real("proven")
+    agent.put(data, f"{tmp_path}/a 'file' $x\n.bin", mode=0o640, within=20)
+    written = tmp_path / "a 'file' $x\n.bin"
+    assert written.read_bytes() == data
+    assert written.stat().st_mode & 0o7777 == 0o640
+    assert agent.get(str(written), within=20) == data
+    outputs(agent)
+
+
+def test_a_file_that_is_there(real: Callable[[str], Agent], tmp_path: Path) -> None:
+    """It is replaced by a new one, through a symbolic link too, and keeps its owner; nothing is left beside it."""
+    (tmp_path / "etc").mkdir()
+    old = tmp_path / "etc" / "old"
+    old.write_text("old")
+    if os.getuid() == 0:
+        os.chown(old, 12, 34)
+    owner = (old.stat().st_uid, old.stat().st_gid)
+    (tmp_path / "link").symlink_to("etc/old")
+    real("proven").put(b"new", f"{tmp_path}/link", mode=0o600, within=5)
+    assert (tmp_path / "link").is_symlink()
+    assert old.read_bytes() == b"new"
+    assert (old.stat().st_uid, old.stat().st_gid) == owner
+    assert list((tmp_path / "etc").iterdir()) == [old]
+
+
+def test_files_of_the_target(real: Callable[[str], Agent], tmp_path: Path) -> None:
+    """A link of the target that leads out of it is refused: in the target it leads elsewhere."""
+    (tmp_path / "target").mkdir()
+    (tmp_path / "outside").write_text("the appliance's")
+    (tmp_path / "target" / "inside").write_text("the target's")
+    (tmp_path / "target" / "in").symlink_to("inside")
+    (tmp_path / "target" / "out").symlink_to(f"{tmp_path}/outside")
+    agent = real("proven")
+    assert agent.get(f"{tmp_path}/target/in", within=5) == b"the target's"
+    for action in (partial(agent.put, b"x", mode=0o644), agent.get):
+        with pytest.raises(CommandFailed, match=f"it leads out of the target, to '{tmp_path}/outside'"):
+            action(path=f"{tmp_path}/target/out", within=5)
+    assert (tmp_path / "outside").read_text() == "the appliance's"
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/no/such/file", "there is no such folder"),
+        ("@/", "it is a folder"),
+        ("@/file/below", "there is no such folder"),
+        ("/dev/full/x", "there is no such folder"),
+        ("/proc/new", "can't create /proc/.vmharness-put"),
+        ("relative", "it is no absolute path"),
+        ("/\0", "it is no absolute path"),
+    ],
+)
+def test_files_that_cannot_be_written(real: Callable[[str], Agent], tmp_path: Path, path: str, words: str) -> None:
+    """Each says why, at once, and the agent listens afterwards, whatever was on its way."""
+    (tmp_path / "file").touch()
+    path = path.replace("@", str(tmp_path))
+    agent = real("proven")
+    with pytest.raises(CommandFailed, match=re.escape(f"cannot write '{path}' in the guest: ") + f".*{words}"):
+        agent.put(b"run 7 step \n" * 20_000, path, mode=0o644, within=20)
+    outputs(agent)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("@/missing", "there is no such file"),
+        ("/no/such/file", "there is no such folder"),
+        ("@/", "it is a folder"),
+        ("/dev/zero", "it is no regular file"),
+        ("/proc/1/mem", "head: .*/proc/1/mem"),  # no permission, or nothing at its beginning
+        ("relative", "it is no absolute path"),
+    ],
+)
+def test_files_that_cannot_be_read(real: Callable[[str], Agent], tmp_path: Path, path: str, words: str) -> None:
+    """Each says why, at once, and the agent listens afterwards."""
+    path = path.replace("@", str(tmp_path))
+    agent = real("proven")
+    with pytest.raises(CommandFailed, match=re.escape(f"cannot read '{path}' in the guest: ") + words):
+        agent.get(path, within=5)
+    outputs(agent)
+
+
+def test_a_file_without_a_size(real: Callable[[str], Agent]) -> None:
+    """The kernel's files say that they are empty, and are not."""
+    assert b"processor" in real("proven").get("/proc/cpuinfo", within=5)
+
+
+def test_files_that_are_too_large(
+    real: Callable[[str], Agent], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit is said, and nothing is written."""
+    monkeypatch.setattr(guest, "LARGEST_FILE", 100_000)
+    agent = real("proven")
+    (tmp_path / "much").write_bytes(bytes(100_001))
+    with pytest.raises(CommandFailed, match=r"cannot write '.*/new' in the guest: it is larger than 64 MiB"):
+        agent.put(bytes(100_001), f"{tmp_path}/new", mode=0o644, within=5)
+    with pytest.raises(CommandFailed, match=r"cannot read '.*/much' in the guest: it is larger than 64 MiB"):
+        agent.get(f"{tmp_path}/much", within=5)
+    assert not (tmp_path / "new").exists()
+    agent.put(bytes(100_000), f"{tmp_path}/new", mode=0o644, within=5)
+    assert agent.get(f"{tmp_path}/new", within=5) == bytes(100_000)
+
+
+def test_a_file_that_arrives_damaged(new_agent: NewAgent) -> None:
+    """A piece that is missing, or no base64, is noticed."""
+    digest = hashlib.sha256(b"whole").hexdigest()
+    for piece in (base64.b64encode(b"whale").decode(), "d2hvb", "@@"):
+        lines = [f"@NONCE@ @ID@ data {piece}", f"@NONCE@ @ID@ result sha256={digest}", "@NONCE@ @ID@ exit 0", ""]
+        agent = new_agent(*HELLO, {"hear": "get"}, {"command": "\n".join(lines)})
+        agent.greet(within=5)
+        with pytest.raises(CommandFailed, match="it arrived damaged"):
+            agent.get("/x", within=5)
+
+
+def test_a_guest_that_takes_no_file(new_agent: NewAgent) -> None:
+    """At the deadline: what was waited for."""
+    agent = new_agent(*HELLO, {"wait": 60})
+    agent.greet(within=5)
+    with pytest.raises(Unreachable, match="no end of writing '/x' in the guest within"):
+        agent.put(b"x", "/x", mode=0o644, within=0.3)
