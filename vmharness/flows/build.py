@@ -110,6 +110,7 @@ def work(prepared: Prepared, run: Run) -> None:
     """
     # It brings asyncio, QEMU's monitor and the consoles, for which an answer "up to date" should not wait.
     from vmharness.flows.bringup import appliance_up, wake_parameters  # noqa: PLC0415 -- see above
+    from vmharness.flows.steps import run_step  # noqa: PLC0415 -- see above
 
     plan, guest = prepared.plan, prepared.appliance
     if plan.machine is None or guest is None:
@@ -131,13 +132,7 @@ def work(prepared: Prepared, run: Run) -> None:
                 if prepared.contents is not None:
                     up.machine.plug(Disk(name=CONTENTS_DISK, path=prepared.contents.archive, read_only=True))
             for step in plan.steps:
-                with run.part(step.name):
-                    up.agent.run(
-                        step.script,
-                        step.parameters,
-                        within=step.deadline,
-                        on_output=lambda stream, line: run.say(line, stream),
-                    )
+                run_step(up.agent, step, run)
             with run.part("switch the appliance off"):
                 up.machine.off()
     except (GuestError, QemuDied) as error:

@@ -77,6 +77,15 @@ class RunDirectory:
         """The variable store of this run."""
         return self.path / "efi-vars.fd"
 
+    @property
+    def scripts(self) -> Path:
+        """Folder of the scripts of steps that the definition declares."""
+        return self.path / "scripts"
+
+    def script(self, name: str) -> Path:
+        """The script ``name`` of a declared step."""
+        return self.scripts / name
+
     def remove(self) -> None:
         """Delete the folder and everything in it."""
         shutil.rmtree(self.path, ignore_errors=True)

@@ -3,8 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-from attrs import field, frozen
+from attrs import Attribute, field, frozen
+
+
+def _check_name(_file: StepFile, _attribute: Attribute[Any], name: str) -> None:
+    if not name or "/" in name or "\0" in name or name in {".", ".."}:
+        raise ValueError(f"{name!r} cannot be a file name")
+
+
+@frozen(kw_only=True)
+class StepFile:
+    """A file of the user's that is put into the guest before a step.
+
+    :param name: its name in the run directory's folder of scripts.
+    :param path: where it goes, an absolute path in the appliance.
+    :param sha256: and ``size`` in bytes: of its content.
+    """
+
+    name: str = field(validator=_check_name)
+    path: str
+    sha256: str
+    size: int
 
 
 @frozen(kw_only=True)
@@ -15,9 +36,13 @@ class Step:
     :param script: file in ``guest-scripts/steps``.
     :param parameters: what its environment file holds.
     :param deadline: seconds after which the guest counts as hanging; the accelerator's scale is in it already.
+    :param file: what it needs in the guest besides.
+    :param expect: text that a line of its output must contain; nothing if empty.
     """
 
     name: str
     script: str
     parameters: Mapping[str, str] = field(factory=dict)
     deadline: float
+    file: StepFile | None = None
+    expect: str = ""
