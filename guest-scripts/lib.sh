@@ -135,8 +135,14 @@ mount_root() { # device type options subvolumes
 
 # Runs a command of the target inside it. HOME is a scratch folder that leaves nothing in the image.
 in_target() { # command...
+    in_root "$target" "" "$@"
+}
+
+# The same inside another root, with more variables, as shell-quoted words NAME=VALUE.
+in_root() { # root variables command...
+    eval "shift 2; set -- $2 /bin/chroot '$1' \"\$@\""
     env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/run/vmharness-home LC_ALL=C.UTF-8 TERM=dumb \
-        SYSTEMD_IGNORE_CHROOT=1 SYSTEMD_IN_CHROOT=0 DEBIAN_FRONTEND=noninteractive /bin/chroot "$target" "$@"
+        SYSTEMD_IGNORE_CHROOT=1 SYSTEMD_IN_CHROOT=0 DEBIAN_FRONTEND=noninteractive "$@"
 }
 
 # Whether the target has a program on its own PATH; an absolute link to one leads nowhere from outside the target.

@@ -17,8 +17,13 @@ import pytest
 from fake_machines import NewMachine
 
 from vmharness.errors import CommandFailed, NotProven, Unreachable
+from vmharness.events import nobody
+from vmharness.flows.run import Run
+from vmharness.flows.steps import run_step
 from vmharness.host import proc
+from vmharness.host.rundir import RunDirectory
 from vmharness.model.outcome import Died, Panicked, Stalled
+from vmharness.model.steps import Step, StepFile
 from vmharness.vm import guest
 from vmharness.vm.guest import Agent, Answer
 
@@ -365,7 +370,7 @@ def test_files_that_cannot_be_written(real: Callable[[str], Agent], tmp_path: Pa
     (tmp_path / "file").touch()
     path = path.replace("@", str(tmp_path))
     agent = real("proven")
-    with pytest.raises(CommandFailed, match=re.escape(f"cannot write '{path}' in the guest: ") + f".*{words}"):
+    with pytest.raises(CommandFailed, match=re.escape(f"cannot write '{path}' in the guest: {words}")):
         agent.put(b"run 7 step \n" * 20_000, path, mode=0o644, within=20)
     outputs(agent)
 
@@ -428,3 +433,36 @@ def test_a_guest_that_takes_no_file(new_agent: NewAgent) -> None:
     agent.greet(within=5)
     with pytest.raises(Unreachable, match="no end of writing '/x' in the guest within"):
         agent.put(b"x", "/x", mode=0o644, within=0.3)
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Run:
+    """A run that nobody listens to."""
+    directory = RunDirectory(path=tmp_path / "run")
+    directory.scripts.mkdir(parents=True)
+    return Run(directory=directory, emit=nobody)
+
+
+def test_a_step_with_a_file(real: Callable[[str], Agent], record: Run, tmp_path: Path) -> None:
+    """A step's file is put into the guest each time that it runs, so that it can be run again and changed."""
+    place = tmp_path / "in the guest"
+    step = Step(
+        name="a step",
+        script="step",
+        parameters={"FILE": str(place)},
+        deadline=10.0,
+        file=StepFile(name="a step", path=str(place), sha256="", size=0),
+        expect="edited",
+    )
+    agent = real('"$FILE"; rm "$FILE"; proven')
+    record.directory.script("a step").write_text("#!/bin/sh\necho as it was\n")
+    with pytest.raises(NotProven, match="status 0, but no line of its output contains 'edited'") as failure:
+        run_step(agent, step, record)
+    assert failure.value.last_words == "as it was"
+    record.directory.script("a step").write_text("#!/bin/sh\necho it is edited\n")
+    run_step(agent, step, record)
+    assert list(record.seconds) == ["a step"]
+    record.directory.script("a step").write_text("#!/bin/sh\necho edited >&2; exit 3\n")
+    with pytest.raises(CommandFailed) as failed:
+        run_step(agent, step, record)
+    assert (failed.value.status, failed.value.last_words) == (3, "edited")

@@ -11,10 +11,12 @@ from vmharness.model.image import BootloaderSpec, EfiSpec, ImageSpec, Installer,
 from vmharness.model.partition_types import TYPES
 from vmharness.model.partitions import Blocks, Subvolume
 from vmharness.model.results import FatMeasure, StagedContents, StagedTree, TreeMeasure
+from vmharness.model.run_steps import Inside, RunSpec
 from vmharness.model.sources import MinimalSource
 from vmharness.plan.declared import Held, roles
 from vmharness.plan.identity import derive
 from vmharness.plan.make import Plan, make, make_declared
+from vmharness.plan.run_steps import step_file
 from vmharness.plan.start import Bootable
 
 MEASURE = TreeMeasure(data_blocks=100, inodes=50, directory_blocks=5, extra_blocks=0)
@@ -44,6 +46,10 @@ def plan_of(table: PartitionTable, filesystem: str, bootloader: str = "none") ->
             install=Installer(name=bootloader, arguments=("/boot/loader.efi",)), kernel_parameters=("a b", "é")
         ),
         efi=EfiSpec(touch_variables=table.has_esp),
+        run=(
+            RunSpec(name="a script", script=Path("/d/fix.sh"), expect="fixed"),
+            RunSpec(name="a command", command=("df", "it's"), inside=Inside.APPLIANCE, parameters={"A": "1"}),
+        ),
     )
     kernel = Kernel(image=Path("/k/vmlinuz"), modules=Path("/k/modules"), version="6.1", reason="the only one")
     direct = DirectKernel(image=kernel.image, initrd=Path("/k/initrd"), command_line=("console=ttyS0", "quiet"))
@@ -52,6 +58,7 @@ def plan_of(table: PartitionTable, filesystem: str, bootloader: str = "none") ->
         spec,
         trees={"root": TREE},
         contents=StagedContents(archive=Path("/run/contents.tar"), measure=MEASURE),
+        scripts={"a script": step_file("a script", b"#!/bin/sh\n")},
         identifiers=derive("seed"),
         accelerator=TCG,
         firmware=FIRMWARE if table.has_esp else None,

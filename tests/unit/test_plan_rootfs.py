@@ -106,7 +106,7 @@ def test_every_filesystem_goes_on_every_table(kind: RootFilesystem, table: Parti
     layout = make_layout(spec, IDENTIFIERS, root_bytes(spec, SMALL, 0))
     root = root_filesystem(spec, layout.by_role("root").size, SMALL, 0, IDENTIFIERS)
     layout = layout.with_filesystem("root", root)
-    steps = {step.script: step for step in guest_steps(spec, layout, Accelerator.KVM, contents=False)}
+    steps = {step.script: step for step in guest_steps(spec, layout, Accelerator.KVM, contents=False, scripts={})}
     scratch = scratch_filesystem(spec, SMALL, 0, IDENTIFIERS)
     if isinstance(root, Ext4):
         assert scratch is None
@@ -184,5 +184,5 @@ def test_the_kernel_is_told_how_to_mount_the_root(name: str, words: str) -> None
     spec = evolve(spec_of(name), bootloader=install)
     layout = make_layout(spec, IDENTIFIERS, 512 * MIB)
     layout = layout.with_filesystem("root", root_filesystem(spec, 512 * MIB, SMALL, 0, IDENTIFIERS))
-    steps = {step.script: step for step in guest_steps(spec, layout, Accelerator.KVM, contents=False)}
+    steps = {step.script: step for step in guest_steps(spec, layout, Accelerator.KVM, contents=False, scripts={})}
     assert steps["install-systemd-boot"].parameters["KERNEL_PARAMETERS"] == f"{words} quiet"

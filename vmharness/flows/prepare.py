@@ -11,6 +11,7 @@ from vmharness.flows import hooks
 from vmharness.flows.filling import stage_partitions, tools_for
 from vmharness.flows.outputs import Prepared
 from vmharness.flows.run import Run
+from vmharness.flows.scripts import copy_scripts
 from vmharness.host import appliance, kernel, vmlinux
 from vmharness.host.appliance import Appliance
 from vmharness.host.guest_tools import guest_tools
@@ -58,6 +59,7 @@ class Options:
 def prepare(spec: ImageSpec, options: Options, run: Run) -> Prepared:
     """Look at the host, stage the tree, decide everything. Touches nothing but the cache and the run directory."""
     hooks.require(spec)
+    scripts = copy_scripts(spec, run.directory)
     if spec.secure_boot.wanted:
         from vmharness.flows import signing  # noqa: PLC0415 -- it brings what reads certificates, for 0.1 s
 
@@ -85,6 +87,7 @@ def prepare(spec: ImageSpec, options: Options, run: Run) -> Prepared:
         spec,
         trees={"root": tree},
         contents=contents,
+        scripts=scripts,
         identifiers=identity.derive(seed, spec.identifiers),
         accelerator=facts.accelerator,
         firmware=firmware,

@@ -10,6 +10,7 @@ from uuid import UUID
 from attrs import field, frozen
 
 from vmharness.model.partitions import Subvolume
+from vmharness.model.run_steps import RunSpec
 from vmharness.model.sizes import GIB, MIB
 from vmharness.model.sources import NoSource, RootSource
 
@@ -270,6 +271,7 @@ class ImageSpec:
     :param hydra_build_products: whether the output lists itself for Hydra.
     :param size: bytes of the whole disk, or None for ``auto``.
     :param partitions: the declared ones, where the partition table is of that kind.
+    :param run: steps of the user's own.
     :param additional_space: free bytes that an ``auto`` root filesystem has at least.
     :param boot_size: bytes of the partition that holds the kernels: the extended boot loader partition where there is
         one, the boot partition of an MBR, or the EFI system partition.
@@ -295,6 +297,7 @@ class ImageSpec:
     hooks: HooksSpec = field(factory=HooksSpec)
     nix: NixSpec = field(factory=NixSpec)
     partitions: tuple[DeclaredPartition, ...] = ()
+    run: tuple[RunSpec, ...] = ()
 
     @property
     def needs_machine(self) -> bool:

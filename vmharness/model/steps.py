@@ -7,6 +7,11 @@ from typing import Any
 
 from attrs import Attribute, field, frozen
 
+from vmharness.model.sizes import MIB
+
+LARGEST_FILE = 64 * MIB
+"""Bytes of the largest file that goes into the guest, or out of it, through the agent."""
+
 
 def _check_name(_file: StepFile, _attribute: Attribute[Any], name: str) -> None:
     if not name or "/" in name or "\0" in name or name in {".", ".."}:

@@ -15,7 +15,7 @@ from vmharness.plan.make import Plan
 SCRIPTS = frozenset(
     {
         "identify", "format-root", "copy-tree", "format-fat", "mount-target", "graft", "seal", "unmount", "pack-root",
-        "check-root",
+        "check-root", "declared-step",
         *(f"install-{name}" for name in BOOTLOADERS if name != NO_BOOTLOADER),
     }
 )  # fmt: skip
@@ -26,7 +26,6 @@ _LEAST_MEMORY, _MOST_MEMORY = 16 * MIB, 4 * TIB
 _MOST_CPUS = 255
 _MOST_PORTS = 32  # of a PCI Express root bus
 _LONGEST = 7 * 24 * 3600.0
-_LARGEST_FILE = 64 * MIB
 _LONGEST_TEXT = 1000
 _CPU = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -85,14 +84,11 @@ def _step(place: str, step: Step) -> Iterator[str]:
     if not step.name:
         yield f"{place}.name: it is empty"
     yield from _texts(f"{place}.name", step.name)
+    yield from _texts(f"{place}.expect", step.expect)
     if step.script not in SCRIPTS:
         yield f"{place}.script: no step of this vmharness has the script {step.script[:40]!r}"
     if not 0 < step.deadline <= _LONGEST:
         yield f"{place}.deadline: {step.deadline} is no number of seconds that a step may take"
-    if step.file is not None:
-        if not (step.file.path.startswith("/") and 0 <= step.file.size <= _LARGEST_FILE):
-            yield f"{place}.file: its path or its size is not one that a file of a step has"
-        yield from _texts(f"{place}.file", step.file.name, step.file.path)
 
 
 def _machine(machine: MachineSpec) -> Iterator[str]:

@@ -11,6 +11,7 @@ from vmharness.model.sizes import GIB, MIB, format_size
 from vmharness.plan.nix import check_nix
 from vmharness.plan.partition_checks import check_partitions
 from vmharness.plan.root_checks import check_root
+from vmharness.plan.run_steps import check_run_steps
 from vmharness.plan.secure_boot import check_secure_boot
 
 _LEAST_MEMORY = 128 * MIB
@@ -28,6 +29,7 @@ def check(spec: ImageSpec) -> None:
     _check_image(spec)
     check_root(spec)
     check_nix(spec)
+    check_run_steps(spec)
     if spec.partition_table is PartitionTable.DECLARED:
         check_partitions(spec)
         check_secure_boot(spec)

@@ -18,6 +18,7 @@ from vmharness.errors import SpecError
 from vmharness.model import declared, sources
 from vmharness.model import image as model
 from vmharness.model.bootloader import BOOTLOADERS, Argument, Bootloader
+from vmharness.model.run_steps import RunSpec
 from vmharness.model.sizes import MIB
 from vmharness.plan import values
 from vmharness.plan.checks import check
@@ -58,6 +59,7 @@ class _Document:
     guest: model.GuestSpec = field(factory=model.GuestSpec)
     hooks: model.HooksSpec = field(factory=model.HooksSpec)
     nix: model.NixSpec = field(factory=model.NixSpec)
+    run: tuple[RunSpec, ...] = ()
 
 
 def load(text: str, origin: Path) -> model.ImageSpec:
@@ -109,6 +111,7 @@ def load(text: str, origin: Path) -> model.ImageSpec:
         hooks=document.hooks,
         nix=document.nix,
         partitions=tuple(part.completed() for part in document.partition),
+        run=document.run,
     )
     check(spec)
     return spec
@@ -184,7 +187,12 @@ def _converter(folder: Path) -> Converter:
         _partition_hooks(converter, folder, sizes),
         hidden=("copies", "declared_in"),
     )
-    tables = {"contents": model.Content, "partition": declared.DeclaredPartition}
+    _register(
+        converter,
+        RunSpec,
+        {"command": values.texts, "deadline": values.seconds, "parameters": values.parameters},
+    )
+    tables = {"contents": model.Content, "partition": declared.DeclaredPartition, "run": RunSpec}
     _register(converter, _Document, {key: _tables_of(converter, key, kind) for key, kind in tables.items()})
     return converter
 

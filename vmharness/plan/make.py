@@ -13,7 +13,7 @@ from vmharness.model.image import ImageSpec
 from vmharness.model.partitions import Ext4, Fat, Layout, Partition
 from vmharness.model.results import StagedContents, StagedTree, TreeMeasure
 from vmharness.model.sources import DirectorySource
-from vmharness.model.steps import Step
+from vmharness.model.steps import Step, StepFile
 from vmharness.plan.checks import check_disk
 from vmharness.plan.declared import Held, declared_layout
 from vmharness.plan.identity import Identifiers
@@ -84,6 +84,7 @@ def make(  # noqa: PLR0913 -- each is a fact of another kind
     *,
     trees: Mapping[str, StagedTree],
     contents: StagedContents | None,
+    scripts: Mapping[str, StepFile],
     identifiers: Identifiers,
     accelerator: AcceleratorVerdict,
     firmware: Firmware | None,
@@ -93,6 +94,7 @@ def make(  # noqa: PLR0913 -- each is a fact of another kind
 
     :param trees: what goes into partitions, by their roles.
     :param contents: the files that are grafted into the root filesystem in the guest.
+    :param scripts: of the steps that the definition declares, by the steps' names.
     :param bootable: what the appliance can be started with, or None where the image needs no machine.
     :raises SpecError: the sizes do not fit.
     """
@@ -107,7 +109,7 @@ def make(  # noqa: PLR0913 -- each is a fact of another kind
     steps: tuple[Step, ...] = ()
     if bootable is not None:
         machine, start = choose_start(_machine(spec, accelerator, firmware), bootable)
-        steps = guest_steps(spec, layout, accelerator.accelerator, contents=contents is not None)
+        steps = guest_steps(spec, layout, accelerator.accelerator, contents=contents is not None, scripts=scripts)
     return Plan(
         spec=spec,
         fillings=(_filling(spec, "root", trees["root"], measure),),

@@ -21,7 +21,10 @@ from vmharness.model.partitions import (
     label_of,
     uuid_of,
 )
-from vmharness.model.steps import Step
+from vmharness.model.run_steps import When
+from vmharness.model.steps import Step, StepFile
+from vmharness.plan import step_names as names
+from vmharness.plan.run_steps import declared_steps
 
 TARGET_DISK = "target"
 CONTENTS_DISK = "contents"
@@ -31,41 +34,48 @@ _SHORT = 15.0
 _INSTALLER = 120.0
 _COPY = 300.0
 _PACK = 1200.0
-_FAT_NAMES = {"esp": "the EFI system partition", "boot": "the boot partition"}
 
 
-def guest_steps(spec: ImageSpec, layout: Layout, accelerator: Accelerator, *, contents: bool) -> tuple[Step, ...]:
+def guest_steps(
+    spec: ImageSpec, layout: Layout, accelerator: Accelerator, *, contents: bool, scripts: Mapping[str, StepFile]
+) -> tuple[Step, ...]:
     """The steps of one build.
 
     :param layout: with its filesystems.
     :param contents: whether there are grafted files.
+    :param scripts: those of the steps that the definition declares, by the steps' names.
     """
 
     def step(name: str, script: str, seconds: float, parameters: Mapping[str, str]) -> Step:
         return Step(name=name, script=script, parameters=parameters, deadline=seconds * accelerator.time_scale)
 
+    def declared(when: When) -> list[Step]:
+        return declared_steps(spec, when, scripts, _install(spec, layout), accelerator.time_scale)
+
     fats = [part for part in layout.partitions if isinstance(part.filesystem, Fat)]
     root = layout.by_role("root").filesystem
-    steps = [step("identify the target disk", "identify", _SHORT, _identify(spec, layout))]
+    steps = [step(names.IDENTIFY, "identify", _SHORT, _identify(spec, layout))]
     if isinstance(root, GuestMade) and not isinstance(root, ReadOnly):
-        steps.append(step("make the root filesystem", "format-root", _COPY, _root(layout)))
-        steps.append(step("copy the tree", "copy-tree", _COPY, _root(layout)))
-    steps += [step(f"format {_FAT_NAMES[part.role]}", "format-fat", _SHORT, _format(part)) for part in fats]
-    steps.append(step("mount the target", "mount-target", _COPY, _mount(spec, layout)))
+        steps.append(step(names.MAKE_ROOT, "format-root", _COPY, _root(layout)))
+        steps.append(step(names.COPY_TREE, "copy-tree", _COPY, _root(layout)))
+    steps += [step(names.FORMAT[part.role], "format-fat", _SHORT, _format(part)) for part in fats]
+    steps.append(step(names.MOUNT, "mount-target", _COPY, _mount(spec, layout)))
     if contents:
-        steps.append(step("graft the contents", "graft", _COPY, {"SERIAL": CONTENTS_DISK}))
+        steps.append(step(names.GRAFT, "graft", _COPY, {"SERIAL": CONTENTS_DISK}))
+    steps += declared(When.BEFORE_BOOTLOADER)
     bootloader = BOOTLOADERS[spec.bootloader.install.name]
     if bootloader.name != NO_BOOTLOADER:
         install = f"install-{bootloader.name}"
         steps.append(step(bootloader.step, install, _INSTALLER, _install(spec, layout)))
+    steps += declared(When.AFTER_BOOTLOADER)
     places = {"ESP_PATH": esp_mount_point(spec), "BOOT_PATH": _boot_path(spec)}
     seal = {**places, "MACHINE_ID": spec.root.machine_id.value}
-    steps.append(step("remove what machines must not share", "seal", _SHORT, seal))
-    steps.append(step("unmount the target", "unmount", _COPY, {}))
+    steps.append(step(names.SEAL, "seal", _SHORT, seal))
+    steps.append(step(names.UNMOUNT, "unmount", _COPY, {}))
     if isinstance(root, ReadOnly):
-        steps.append(step("pack the root filesystem", "pack-root", _PACK, _root(layout)))
+        steps.append(step(names.PACK_ROOT, "pack-root", _PACK, _root(layout)))
     if isinstance(root, GuestMade):
-        steps.append(step("check the root filesystem", "check-root", _COPY, _root(layout)))
+        steps.append(step(names.CHECK_ROOT, "check-root", _COPY, _root(layout)))
     return tuple(steps)
 
 

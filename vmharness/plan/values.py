@@ -13,6 +13,9 @@ from vmharness.plan.problem import Problem, nearest
 
 _T = TypeVar("_T")
 UUID_FORM = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+_TIME = re.compile(r"(\d+(?:\.\d+)?)\s*([smh])", re.ASCII)
+_TIME_UNITS = {"s": 1, "m": 60, "h": 3600}
+_LONGEST_TIME = 24 * 3600
 _HEX32 = re.compile(r"[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{4}")
 
 
@@ -68,6 +71,24 @@ def subvolumes(value: Any, _kind: Any) -> tuple[Subvolume, ...]:
     if not isinstance(value, dict) or not all(isinstance(path, str) for path in value.values()):
         raise Problem(f"{value!r} is not a table of subvolumes", '{ "@" = "/", "@home" = "/home" }')
     return tuple(Subvolume(name=name, path=path) for name, path in sorted(value.items(), key=lambda item: item[1]))
+
+
+def parameters(value: Any, _kind: Any) -> dict[str, str]:
+    """A table of texts."""
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise Problem(f"{value!r} is not a table of texts", '{ NAME = "value" }')
+    return value
+
+
+def seconds(value: Any, _kind: Any) -> float:
+    """A time of more than nothing, in seconds: a number, or a text with a unit."""
+    allowed = f'seconds, or "90s", "5m", "2h", up to {_LONGEST_TIME // 3600} hours'
+    match = _TIME.fullmatch(value) if isinstance(value, str) else None
+    if match is not None:
+        value = float(match[1]) * _TIME_UNITS[match[2]]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LONGEST_TIME:
+        raise Problem(f"{value!r} is not a time", allowed)
+    return float(value)
 
 
 def command(value: Any, _kind: Any) -> tuple[str, ...]:

@@ -33,11 +33,9 @@ from attrs import field, frozen
 
 from vmharness.errors import CommandFailed, NotProven, Unreachable
 from vmharness.model.outcome import Ended, Stalled, describe
-from vmharness.model.sizes import KIB, MIB, format_size
+from vmharness.model.sizes import KIB, format_size
+from vmharness.model.steps import LARGEST_FILE
 from vmharness.vm.console import Console
-
-LARGEST_FILE = 64 * MIB
-"""Bytes of the largest file that goes in or out through the agent."""
 
 _TAIL = 30
 _LONGEST = 2000
@@ -95,7 +93,8 @@ class Agent:
         :param path: absolute.
         :param mode: its permissions.
         :param within: seconds.
-        :raises CommandFailed: it cannot be written, or is larger than :data:`LARGEST_FILE`; nothing has changed.
+        :raises CommandFailed: it cannot be written, or is larger than :data:`~vmharness.model.steps.LARGEST_FILE`;
+            nothing has changed.
         :raises Unreachable: the guest died, or did not take it in time.
         """
         doing = f"cannot write '{path}' in the guest"
@@ -114,7 +113,7 @@ class Agent:
 
         :param path: absolute; symbolic links are followed.
         :param within: seconds.
-        :raises CommandFailed: it cannot be read, or is larger than :data:`LARGEST_FILE`.
+        :raises CommandFailed: it cannot be read, or is larger than :data:`~vmharness.model.steps.LARGEST_FILE`.
         :raises Unreachable: the guest died, or did not give it in time.
         """
         doing = f"cannot read '{path}' in the guest"
