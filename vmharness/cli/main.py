@@ -211,6 +211,29 @@ def inspect(output: Path, as_json: bool) -> None:
 
 
 @cli.command()
+@click.argument("run_directory", metavar="RUNDIR", type=click.Path(path_type=Path))
+@click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="File that is made.")
+@JSON
+def bundle(run_directory: Path, output: Path | None, as_json: bool) -> None:
+    """Pack RUNDIR, the run directory of a build that failed, into one file that opens elsewhere.
+
+    It holds the whole disk and the guest's memory; without -o it lies beside RUNDIR, as RUNDIR.vmbundle.
+
+    \b
+    Example:
+      vmharness bundle /var/tmp/vmharness-1000/debian-x1y2z3 -o debian.vmbundle
+    """
+    from vmharness.flows import bundle as flow  # noqa: PLC0415
+
+    with errors_reported(as_json=as_json):
+        made = flow.pack(run_directory, output or flow.default_target(run_directory))
+        size = made.stat().st_size
+        click.echo(
+            json.dumps({"bundle": str(made.absolute()), "size": size}) if as_json else f"{made} ({size:,} bytes)"
+        )
+
+
+@cli.command()
 @_ACCEL
 @JSON
 def doctor(accel: str, as_json: bool) -> None:

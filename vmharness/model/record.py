@@ -77,7 +77,8 @@ class Failure:
     hint: str | None = field(default=None, converter=_harmless)
 
 
-def _check_name(_record: object, _attribute: Attribute[str], name: str) -> None:
+def check_name(_instance: object, _attribute: Attribute[str], name: str) -> None:
+    """A validator: the name of an image, which files and folders are called after."""
     if not name or "/" in name or name.startswith(".") or not name.isprintable() or len(name) > 255:
         raise ValueError(f"{name[:40]!r} cannot be a file name")
 
@@ -126,7 +127,7 @@ class Record:
 
     schema: int = SCHEMA
     vmharness: str
-    name: str = field(validator=_check_name)
+    name: str = field(validator=check_name)
     inputs: str
     seed: str
     nonce: str = field(validator=_check_nonce)
