@@ -18,7 +18,7 @@ from vmharness.model.firmware import Firmware
 from vmharness.model.hardware import Disk
 from vmharness.model.image import PartitionTable
 from vmharness.model.rootfs import ROOT_FILESYSTEMS
-from vmharness.model.steps import Step
+from vmharness.model.steps import Step, StepFile
 from vmharness.plan.bounds import SCRIPTS
 from vmharness.plan.make import Plan
 from vmharness.plan.stored import from_json, relocated, to_json
@@ -52,7 +52,9 @@ def test_declared_partitions_are_read_back_equal() -> None:
 @given(st.text(), st.dictionaries(st.text(), st.text()), st.floats(min_value=0.001, max_value=600_000))
 def test_parameters_of_any_text_are_read_back_equal(value: str, parameters: dict[str, str], deadline: float) -> None:
     """What scripts are told may be any text, with line breaks and quotation marks."""
-    step = Step(name="x", script="graft", parameters={"V": value, **parameters}, deadline=deadline)
+    parameters = {"V": value, **parameters}
+    file = StepFile(name="x", path="/run/x", sha256="0" * 64, size=3)
+    step = Step(name="x", script="graft", parameters=parameters, deadline=deadline, file=file, expect="a b")
     plan = evolve(PLAN, steps=(step,))
     assert from_json(to_json(plan), plan.spec) == plan
 
@@ -168,6 +170,10 @@ DISK = {"name": "x", "path": "/dev/sda"}
         (_step("deadline", -1.0), r"steps\[2\].deadline"),
         (_step("deadline", float("inf")), r"steps\[2\].deadline"),
         (_step("parameters", {"A": 1}), "parameters"),
+        (_step("file", {"name": "../x", "path": "/x", "sha256": "", "size": 1}), "cannot be a file name"),
+        (_step("file", {"name": "x", "path": "x", "sha256": "", "size": 1}), r"steps\[2\].file"),
+        (_step("file", {"name": "x", "path": "/x", "sha256": "", "size": -1}), r"steps\[2\].file"),
+        (_step("file", {"name": "\x07", "path": "/x", "sha256": "", "size": 1}), r"steps\[2\].file"),
         (_layout("size", -512), "layout.size"),
         (_layout("size", 1 << 62), "layout.size"),
         (_partition("sectors", 1 << 40), "does not lie on the disk"),

@@ -26,6 +26,7 @@ _LEAST_MEMORY, _MOST_MEMORY = 16 * MIB, 4 * TIB
 _MOST_CPUS = 255
 _MOST_PORTS = 32  # of a PCI Express root bus
 _LONGEST = 7 * 24 * 3600.0
+_LARGEST_FILE = 64 * MIB
 _LONGEST_TEXT = 1000
 _CPU = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -89,6 +90,10 @@ def _step(place: str, step: Step) -> Iterator[str]:
         yield f"{place}.script: no step of this vmharness has the script {step.script[:40]!r}"
     if not 0 < step.deadline <= _LONGEST:
         yield f"{place}.deadline: {step.deadline} is no number of seconds that a step may take"
+    if step.file is not None:
+        if not (step.file.path.startswith("/") and 0 <= step.file.size <= _LARGEST_FILE):
+            yield f"{place}.file: its path or its size is not one that a file of a step has"
+        yield from _texts(f"{place}.file", step.file.name, step.file.path)
 
 
 def _machine(machine: MachineSpec) -> Iterator[str]:
