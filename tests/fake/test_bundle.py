@@ -28,8 +28,10 @@ from click.testing import CliRunner
 from unprivileged import run_as_ordinary_user
 
 from vmharness.cli.main import cli
+from vmharness.disk import image
 from vmharness.errors import HostError, SpecError, VmharnessError
 from vmharness.flows.bundle import default_target, pack, unpack
+from vmharness.host import sparse
 from vmharness.model.record import from_json
 
 PLAIN = [regular(name, data) for name, data in MEMBERS.items()]
@@ -175,6 +177,25 @@ def test_an_overlay_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
     assert "target-1.qcow2: the qcow2 image is refused: it names a backing file" in refused(
         pack(source, tmp_path / "b"), tmp_path / "out"
     )
+
+
+@pytest.mark.usefixtures("nothing_left_behind")
+def test_an_interruption_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while a bundle is packed or unpacked: no half of it stays, nor a process."""
+    source = run_directory(tmp_path / "run")
+    bundle = pack(source, tmp_path / "b")
+
+    def interrupted(*_arguments: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sparse, "digest", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        unpack(bundle, tmp_path / "out")
+    monkeypatch.undo()
+    monkeypatch.setattr(image, "sync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pack(source, tmp_path / "c")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "run"]
 
 
 def test_a_folder_that_is_there_is_not_touched(tmp_path: Path) -> None:
