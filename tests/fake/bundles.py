@@ -50,6 +50,8 @@ def run_directory(folder: Path, *, disk: int = 300 * MIB) -> Path:
         "definition.toml": '[image]\nname = "debian"\n',
         "console.log": "Linux\n",
         "qemu.stderr": "",
+        "command.raw": "c",
+        "terminal.raw": "t",
         "appliance/kernel": "k" * 5000,
         "appliance/initramfs": "i" * 100_001,
         "scripts/make it häppen": "#!/bin/sh\n",

@@ -30,7 +30,7 @@ _NAMES = re.compile(
             r"(?:record|plan)\.json",
             r"definition\.toml",
             r"(?:console|steps|qmp)\.log",
-            r"commands\.raw",
+            r"(?:commands?|terminal)\.raw",
             r"events\.jsonl",
             r"qemu\.(?:argv|stderr)",
             r"appliance/(?:kernel|initramfs)",
