@@ -124,7 +124,7 @@ def boot_plain(subjects: Subjects, *, uefi: bool) -> Sample:
         watch = Stopwatch()
         process = launch(
             lambda channels: plain_argv(subjects, variables, channels),
-            command_console=False,
+            channels=(),
             argv_path=run.qemu_argv,
             stderr_path=run.qemu_stderr,
         )

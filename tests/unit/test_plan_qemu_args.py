@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +15,7 @@ from vmharness.model.firmware import Firmware
 from vmharness.model.hardware import Accelerator, Bus, DirectKernel, Disk, Faults, MachineSpec, UserNetwork
 from vmharness.model.sizes import GIB
 from vmharness.plan.qemu_args import Channels, argv
-from vmharness.plan.qemu_disks import blockdev, devices, disk_device
+from vmharness.plan.qemu_disks import blockdev, devices, disk_device, overlay
 
 CHANNELS = Channels(monitor=10, log=11, command=12)
 SPEC = MachineSpec(accelerator=Accelerator.TCG)
@@ -76,7 +77,8 @@ def test_firmware(smm: bool) -> None:
     """Firmware is two flash devices, the code read-only; one that needs SMM gets it and secure flash."""
     firmware = Firmware(code=Path("/code"), template=Path("/t"), features=("requires-smm",) if smm else ())
     spec = MachineSpec(accelerator=Accelerator.TCG, firmware=firmware, variables=Path("/vars"))
-    machine = f"q35,smm={'on' if smm else 'off'},pflash0=firmware-code,pflash1=firmware-variables"
+    flash_nodes = "pflash0=firmware-code,pflash1=firmware-variables"
+    machine = f"q35,smm={'on' if smm else 'off'},{flash_nodes},memory-backend=memory"
     assert values(spec, "-machine") == [machine]
     flash = {node["node-name"]: (node["file"]["filename"], node["read-only"]) for node in objects(spec, "-blockdev")}
     assert flash == {"firmware-code": ("/code", True), "firmware-variables": ("/vars", False)}
@@ -114,7 +116,20 @@ def test_a_disk() -> None:
     assert (node["driver"], node["node-name"], node["read-only"]) == ("qcow2", "target", True)
     assert disk_device(disk)["serial"] == "target"
     assert "bus" not in disk_device(disk)
-    assert disk_device(disk, 2)["bus"] == "port2"
+    assert disk_device(evolve(disk, port=2))["bus"] == "port2"
+
+
+def test_a_disk_in_layers() -> None:
+    """The images under a disk are named to QEMU one by one and read-only; what their headers name is never followed."""
+    node = blockdev(Disk(name="target", path=Path("/2"), format="qcow2", backing=(Path("/0"), Path("/1"))))
+    found = []
+    while node is not None:
+        found.append((node["node-name"], node["driver"], node["file"]["filename"], node["read-only"]))
+        node = node.get("backing")
+    assert found == [
+        ("target", "qcow2", "/2", False), ("target-under1", "qcow2", "/1", True), ("target-under0", "raw", "/0", True),
+    ]  # fmt: skip
+    assert overlay("target-1", Path("/3"))["backing"] is None
 
 
 def test_memory_in_a_file() -> None:
@@ -123,6 +138,10 @@ def test_memory_in_a_file() -> None:
     backend = next(item for item in objects(spec, "-object") if item["qom-type"] == "memory-backend-file")
     assert (backend["mem-path"], backend["size"], backend["share"]) == ("/m, 1", GIB, True)
     assert values(spec, "-machine") == [f"q35,smm=off,memory-backend={backend['id']}"]
+    without = objects(evolve(spec, memory_file=None), "-object")
+    assert [(item["qom-type"], item["id"]) for item in without if item["id"] == "memory"] == [
+        ("memory-backend-ram", backend["id"])
+    ]
 
 
 def test_a_build_machine_is_as_it_was() -> None:

@@ -21,6 +21,7 @@ from vmharness.host.rundir import RunDirectory
 from vmharness.model.hardware import MachineSpec
 from vmharness.plan import qemu_args
 from vmharness.plan.qemu_args import Channels
+from vmharness.vm import checkpoints
 from vmharness.vm.guest import Agent
 from vmharness.vm.machine import Machine
 
@@ -40,19 +41,31 @@ class Up:
 
 
 @contextmanager
-def appliance_up(spec: MachineSpec, identity: str, deadline: float, run: Run, *, resume: bool = True) -> Iterator[Up]:
+def appliance_up(  # noqa: PLR0913 -- each is a different thing
+    spec: MachineSpec,
+    identity: str,
+    deadline: float,
+    run: Run,
+    *,
+    resume: bool = True,
+    memory: Path | None = None,
+) -> Iterator[Up]:
     """A running appliance whose agent has answered; it is ended when the block is left.
 
     :param spec: its machine, with this run's own variable store (a copy of the template).
     :param identity: content id of kernel and initramfs.
     :param deadline: seconds that a cold boot may take.
     :param resume: whether a saved state may be made and used.
+    :param memory: file that is made and holds the guest's memory, so that checkpoints can be taken cheaply; None keeps
+        it to the process.
     :raises Unreachable: it does not come up.
     :raises QemuError: QEMU does not start.
     """
     state = _state(spec, identity, deadline, run) if resume else None
     if state is not None:
-        machine = _machine(evolve(spec, memory_file=state / _MEMORY, memory_shared=False), run)
+        if memory is not None:
+            checkpoints.copied(state / _MEMORY, memory)
+        machine = _machine(evolve(spec, memory_file=memory or state / _MEMORY, memory_shared=memory is not None), run)
         with machine:
             agent = _resumed(machine, state, spec, run)
             if agent is not None:
@@ -61,6 +74,10 @@ def appliance_up(spec: MachineSpec, identity: str, deadline: float, run: Run, *,
         assert spec.firmware is None or spec.variables is not None
         if spec.firmware is not None and spec.variables is not None:
             copyfile(spec.firmware.template, spec.variables)
+    if memory is not None:
+        memory.unlink(missing_ok=True)
+        memory.touch(mode=0o600)
+        spec = evolve(spec, memory_file=memory, memory_shared=True)
     with _machine(spec, run) as machine:
         machine.start()
         agent = Agent(machine.command, run.directory.nonce)
@@ -75,7 +92,7 @@ def state_key(spec: MachineSpec, identity: str) -> str:
     silently: so all arguments count, with the paths replaced by what lies there.
     """
     plain = evolve(spec, variables=Path("variables"), memory_file=Path("memory"), disks=())
-    arguments = qemu_args.argv(QEMU, plain, Channels(monitor=0, log=1, command=2))
+    arguments = qemu_args.argv(QEMU, plain, Channels(monitor=0, log=1, command=2, terminal=3))
     firmware = spec.firmware
     return cache.key_of(
         {

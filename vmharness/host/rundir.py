@@ -86,6 +86,51 @@ class RunDirectory:
         """The script ``name`` of a declared step."""
         return self.scripts / name
 
+    @property
+    def finished(self) -> Path:
+        """The raw disk when the guest has done its work."""
+        return self.path / "finished.raw"
+
+    @property
+    def memory(self) -> Path:
+        """The guest's memory, where checkpoints are taken of it."""
+        return self.path / "memory"
+
+    @property
+    def layers(self) -> Path:
+        """Overlays of the disks, between checkpoints."""
+        return self.path / "layers"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The checkpoints, each in a folder of its own."""
+        return self.path / "checkpoints"
+
+    @property
+    def contents(self) -> Path:
+        """The archive of the grafted files, as the guest sees it on a disk of its own."""
+        return self.path / "contents.tar"
+
+    @property
+    def definition(self) -> Path:
+        """A copy of the image definition."""
+        return self.path / "definition.toml"
+
+    @property
+    def record(self) -> Path:
+        """What is known of the build besides its plan."""
+        return self.path / "record.json"
+
+    @property
+    def kernel(self) -> Path:
+        """A copy of the appliance's kernel, in a run directory that is kept."""
+        return self.path / "appliance" / "kernel"
+
+    @property
+    def initramfs(self) -> Path:
+        """A copy of the appliance's initramfs, in a run directory that is kept."""
+        return self.path / "appliance" / "initramfs"
+
     def remove(self) -> None:
         """Delete the folder and everything in it."""
         shutil.rmtree(self.path, ignore_errors=True)

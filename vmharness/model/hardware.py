@@ -124,6 +124,9 @@ class Disk:
     :param format: ``raw`` or ``qcow2``.
     :param bus: how it is connected.
     :param read_only: whether the guest may not write; it never may on a cdrom.
+    :param backing: what a qcow2 image is laid over, the lowest first: a raw image, then qcow2 overlays. Without it,
+        what the image's own header names.
+    :param port: the root port that it is plugged into; None where its bus has a place for it.
     :param block_size: bytes of a sector, 512 or 4096, as the disk has them and as it shows them.
     :param faults: what is wrong with it, or None.
     """
@@ -135,6 +138,8 @@ class Disk:
     read_only: bool = field(default=False, validator=_check_read_only)
     block_size: int = field(default=512, validator=_check_block_size)
     faults: Faults | None = None
+    backing: tuple[Path, ...] = ()
+    port: int | None = None
 
     @property
     def writable(self) -> bool:
@@ -207,6 +212,7 @@ class MachineSpec:
     :param memory_shared: whether what the guest writes to its memory goes to ``memory_file`` (while a state is made) or
         stays private (when it is resumed, so that many machines share one file).
     :param command_console: whether the machine has a second console for the appliance's agent.
+    :param terminal: whether it has another one for a person.
     :param display: whether it has a graphics card, for screenshots; no window is shown. A PS/2 keyboard is always
         there.
     :param network: a network card with its network, or None.
@@ -216,6 +222,7 @@ class MachineSpec:
     :param entropy: whether the guest gets random numbers from the host.
     :param resets: whether a reset restarts the guest; otherwise it ends the machine.
     :param monitor_socket: path of a socket, made by QEMU, on which a person finds QEMU's monitor.
+    :param qmp_socket: path of one on which a second program finds QEMU's monitor for programs.
     """
 
     accelerator: Accelerator
@@ -230,6 +237,7 @@ class MachineSpec:
     memory_file: Path | None = None
     memory_shared: bool = False
     command_console: bool = False
+    terminal: bool = False
     display: bool = False
     network: UserNetwork | None = None
     tpm: Path | None = None
@@ -237,3 +245,4 @@ class MachineSpec:
     entropy: bool = True
     resets: bool = False
     monitor_socket: Path | None = field(default=None, validator=_check_socket)
+    qmp_socket: Path | None = field(default=None, validator=_check_socket)

@@ -157,6 +157,7 @@ def _machine(spec: ImageSpec, accelerator: AcceleratorVerdict, firmware: Firmwar
         firmware=appliance_firmware(spec, firmware),
         root_ports=_ROOT_PORTS,
         command_console=True,
+        terminal=True,
     )
 
 

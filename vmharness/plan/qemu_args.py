@@ -20,11 +20,12 @@ from vmharness.plan import qemu_disks
 
 @frozen(kw_only=True)
 class Channels:
-    """Numbers of the descriptors that QEMU inherits; those of command console and TPM where there is one."""
+    """Numbers of the descriptors that QEMU inherits; those of the other channels where there is one."""
 
     monitor: int
     log: int
     command: int | None = None
+    terminal: int | None = None
     tpm: int | None = None
 
 
@@ -49,8 +50,7 @@ def _base(machine: MachineSpec) -> list[str]:
     board = "q35,smm=on" if smm else "q35,smm=off"
     if machine.firmware is not None:
         board += ",pflash0=firmware-code,pflash1=firmware-variables"
-    if machine.memory_file is not None:
-        board += ",memory-backend=memory"
+    board += ",memory-backend=memory"
     cpu = "host" if machine.accelerator is Accelerator.KVM else machine.cpu
     return [
         "-name", "vmharness",
@@ -71,15 +71,11 @@ def _base(machine: MachineSpec) -> list[str]:
 
 
 def _memory(machine: MachineSpec) -> list[str]:
-    if machine.memory_file is None:
-        return []
-    backend = {
-        "qom-type": "memory-backend-file",
-        "id": "memory",
-        "size": machine.memory,
-        "mem-path": str(machine.memory_file),
-        "share": machine.memory_shared,
-    }
+    # Of one name whether it has a file or not, so that a saved state fits both.
+    backend: dict[str, Any] = {"qom-type": "memory-backend-ram", "id": "memory", "size": machine.memory}
+    if machine.memory_file is not None:
+        file = {"mem-path": str(machine.memory_file), "share": machine.memory_shared}
+        backend |= {"qom-type": "memory-backend-file", **file}
     return ["-object", _json(backend)]
 
 
@@ -90,24 +86,32 @@ def _channels(channels: Channels) -> list[str]:
         "-chardev", f"socket,id=log,fd={channels.log}",
         "-serial", "chardev:log",
     ]  # fmt: skip
-    if channels.command is not None:
-        parts += [
-            "-device", _json({"driver": "virtio-serial-pci", "id": "consoles"}),
-            "-chardev", f"socket,id=command,fd={channels.command}",
-            "-device", _json({"driver": "virtconsole", "chardev": "command"}),
-        ]  # fmt: skip
+    virtual = {"command": channels.command, "terminal": channels.terminal}
+    if any(number is not None for number in virtual.values()):
+        parts += ["-device", _json({"driver": "virtio-serial-pci", "id": "consoles"})]
+    for name, number in virtual.items():
+        if number is not None:
+            parts += [
+                "-chardev", f"socket,id={name},fd={number}",
+                "-device", _json({"driver": "virtconsole", "chardev": name}),
+            ]  # fmt: skip
     return parts
 
 
 def _person(machine: MachineSpec) -> list[str]:
-    """A second monitor, in words, for a person."""
-    if machine.monitor_socket is None:
-        return []
-    path = str(machine.monitor_socket).replace(",", ",,")  # QemuOpts' way to write a comma
-    return [
-        "-chardev", f"socket,id=person,path={path},server=on,wait=off",
-        "-mon", "chardev=person,mode=readline",
-    ]  # fmt: skip
+    """More monitors: one in words for a person, one for another program."""
+    parts: list[str] = []
+    for name, mode, path in (
+        ("person", "readline", machine.monitor_socket),
+        ("second", "control", machine.qmp_socket),
+    ):
+        if path is not None:
+            escaped = str(path).replace(",", ",,")  # QemuOpts' way to write a comma
+            parts += [
+                "-chardev", f"socket,id={name},path={escaped},server=on,wait=off",
+                "-mon", f"chardev={name},mode={mode}",
+            ]  # fmt: skip
+    return parts
 
 
 def _firmware(machine: MachineSpec) -> list[str]:

@@ -6,6 +6,7 @@ No device has a boot index: with one OVMF would rewrite the guest's own ``BootOr
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from vmharness.model.hardware import Bus, Disk
@@ -18,21 +19,40 @@ def blockdev(disk: Disk) -> dict[str, Any]:
 
     Flushes are not passed to the host while a disk is being built: it is published only after it was synced as a whole.
     """
-    node = {
-        "driver": disk.format,
-        "node-name": disk.name,
-        "read-only": not disk.writable,
+    node = _image(disk.name, disk.format, disk.path, writable=disk.writable)
+    if disk.backing:
+        node["backing"] = _chain(disk.name, disk.backing)
+    return node if disk.faults is None else _faulty(disk, node)
+
+
+def overlay(node: str, path: Path) -> dict[str, Any]:
+    """The block node ``node`` of a fresh qcow2 overlay, which a running machine lays over one of its disks next."""
+    return {**_image(node, "qcow2", path, writable=True), "backing": None}
+
+
+def _image(node: str, kind: str, path: Path, *, writable: bool) -> dict[str, Any]:
+    return {
+        "driver": kind,
+        "node-name": node,
+        "read-only": not writable,
         "discard": "unmap",
-        "detect-zeroes": "unmap" if disk.writable else "off",
+        "detect-zeroes": "unmap" if writable else "off",
         "cache": {"direct": False, "no-flush": True},
         "file": {
             "driver": "file",
-            "filename": str(disk.path),
+            "filename": str(path),
             "cache": {"direct": False, "no-flush": True},
             "discard": "unmap",
         },
     }
-    return node if disk.faults is None else _faulty(disk, node)
+
+
+def _chain(disk: str, paths: Sequence[Path]) -> dict[str, Any]:
+    """The nodes under a disk's own, the lowest of them raw. What the images' headers name as backing is ignored."""
+    node = _image(f"{disk}-under0", "raw", paths[0], writable=False)
+    for number, path in enumerate(paths[1:], 1):
+        node = {**_image(f"{disk}-under{number}", "qcow2", path, writable=False), "backing": node}
+    return node
 
 
 def devices(disks: Sequence[Disk]) -> Iterator[dict[str, Any]]:
@@ -50,8 +70,8 @@ def devices(disks: Sequence[Disk]) -> Iterator[dict[str, Any]]:
         sata += disk.bus.is_sata
 
 
-def disk_device(disk: Disk, port: int | None = None) -> dict[str, Any]:
-    """The device through which the guest sees a disk; on the root port ``port`` when it is plugged later."""
+def disk_device(disk: Disk) -> dict[str, Any]:
+    """The device through which the guest sees a disk."""
     device: dict[str, Any] = {
         "driver": _DRIVERS[disk.bus],
         "id": f"{disk.name}-device",
@@ -60,7 +80,7 @@ def disk_device(disk: Disk, port: int | None = None) -> dict[str, Any]:
     }
     if disk.block_size != 512:
         device |= {"logical_block_size": disk.block_size, "physical_block_size": disk.block_size}
-    return device if port is None else {**device, "bus": f"port{port}"}
+    return device if disk.port is None else {**device, "bus": f"port{disk.port}"}
 
 
 _DRIVERS = {

@@ -57,6 +57,7 @@ class Live:
     monitor: Monitor
     log: Console
     command: Console | None
+    terminal: Console | None
 
     def ask(self, command: str, arguments: Mapping[str, Any], within: float) -> Any:
         """Run one monitor command and give its return value.
@@ -96,10 +97,13 @@ def bring_up(order: Order, resume: Path | None, undo: ExitStack) -> Live:
         process = _launch(order, saved, undo)
         log = _console(order, "log", process.streams.log, None)
         undo.callback(log.close)
-        command = None
-        if process.streams.command is not None:
-            command = _console(order, "command", process.streams.command, log)
-            undo.callback(command.close)
+        command, terminal = (
+            None if stream is None else _console(order, name, stream, log)
+            for name, stream in (("command", process.streams.command), ("terminal", process.streams.terminal))
+        )
+        for console in (command, terminal):
+            if console is not None:
+                undo.callback(console.close)
         watcher = Watcher(process, log, order.records, order.run.qmp_log)
         undo.callback(watcher.monitor.close)
         undo.callback(order.records.ending.seal)
@@ -108,7 +112,7 @@ def bring_up(order: Order, resume: Path | None, undo: ExitStack) -> Live:
         if saved is not None:
             snapshots.load(watcher.monitor, order.records.migration, saved)
         watcher.monitor.execute("cont", {}, within=MONITOR_SECONDS)
-    return Live(order=order, process=process, monitor=watcher.monitor, log=log, command=command)
+    return Live(order=order, process=process, monitor=watcher.monitor, log=log, command=command, terminal=terminal)
 
 
 def _launch(order: Order, saved: int | None, undo: ExitStack) -> QemuProcess:
@@ -127,7 +131,7 @@ def _launch(order: Order, saved: int | None, undo: ExitStack) -> QemuProcess:
 
     process = launch(
         arguments,
-        command_console=spec.command_console,
+        channels=[name for name, wanted in (("command", spec.command_console), ("terminal", spec.terminal)) if wanted],
         argv_path=run.qemu_argv,
         stderr_path=run.qemu_stderr,
         inherit=inherit,
@@ -144,11 +148,11 @@ def _console(order: Order, name: str, stream: socket, witness: Console | None) -
     console = Console(
         name=name,
         stream=stream,
-        transcript=order.run.transcript if is_log else order.run.path / "commands.raw",
+        transcript=order.run.transcript if is_log else order.run.path / f"{name}.raw",
         ending=order.records.ending,
         deaths=order.deaths if is_log else (),
         on_line=order.on_line if is_log else None,
-        framed=not is_log,
+        framed=name == "command",
         witness=witness,
     )
     if is_log and order.on_output is not None:

@@ -8,12 +8,14 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
+from attrs import evolve
+
 from vmharness.errors import ApiMisuse, QemuDied, QmpRefused, VmharnessError
 from vmharness.host.rundir import RunDirectory
 from vmharness.model.hardware import Bus, Disk, MachineSpec
 from vmharness.model.outcome import Died, Ended, PoweredOff, Stalled, describe
 from vmharness.plan import qemu_disks
-from vmharness.vm import snapshots
+from vmharness.vm import layers, snapshots
 from vmharness.vm.console import Console
 from vmharness.vm.lines import DEATHS, DeathPattern
 from vmharness.vm.live import MONITOR_SECONDS, Live, Order, bring_up
@@ -66,7 +68,7 @@ class Machine(Panel):
         )
         self._state = State.NEW
         self._resources = ExitStack()
-        self._free_ports = list(range(spec.root_ports))
+        self._tops = {disk.name: disk.name for disk in spec.disks}
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -96,6 +98,13 @@ class Machine(Panel):
     def log(self) -> Console:
         """The log console: firmware, bootloader, kernel, login."""
         return self._powered.log
+
+    @property
+    def terminal(self) -> Console:
+        """The console on which the appliance has a shell for a person."""
+        if self._powered.terminal is None:
+            raise ApiMisuse("this machine has no terminal")
+        return self._powered.terminal
 
     @property
     def command(self) -> Console:
@@ -142,15 +151,18 @@ class Machine(Panel):
         self._require(State.RUNNING, State.PAUSED)
         if disk.bus not in {Bus.VIRTIO, Bus.NVME}:
             raise ApiMisuse(f"a disk on {disk.bus.value} cannot be plugged into a running machine; virtio and nvme can")
-        if not self._free_ports:
+        free = set(range(self.spec.root_ports)) - {other.port for other in self.spec.disks}
+        if not free:
             raise ApiMisuse("this machine has no free root port; specify more root_ports")
-        self.qmp("blockdev-add", qemu_disks.blockdev(disk))
+        plugged = evolve(disk, port=min(free))
+        self.qmp("blockdev-add", qemu_disks.blockdev(plugged))
         try:
-            self.qmp("device_add", qemu_disks.disk_device(disk, self._free_ports[0]))
+            self.qmp("device_add", qemu_disks.disk_device(plugged))
         except QmpRefused:
             self.qmp("blockdev-del", {"node-name": disk.name})
             raise
-        del self._free_ports[0]
+        self.spec = evolve(self.spec, disks=(*self.spec.disks, plugged))
+        self._tops[disk.name] = disk.name
 
     def pause(self) -> None:
         """Let the guest stand still. The state is ``PAUSED`` afterwards."""
@@ -173,11 +185,64 @@ class Machine(Panel):
         :raises QemuError: QEMU cannot save it, such as for want of space.
         """
         self._require(State.RUNNING, State.PAUSED)
-        snapshots.require_savable(self.spec, plugged=len(self._free_ports) < self.spec.root_ports)
+        snapshots.require_savable(self.spec)
         if self._state is State.RUNNING:
             self.pause()
         snapshots.save(self._powered.monitor, self._records.migration, devices)
         self._state = State.SAVED
+
+    def checkpoint(self, state: Path, overlays: Mapping[str, Path], meanwhile: Callable[[], None]) -> None:
+        """Write the guest's state to a new file and let it go on as it did; it stands still meanwhile.
+
+        What it writes to its disks from now on goes to the overlays. A machine that is started from the state, with the
+        disks as they were, goes on from here. ``spec`` names the disks as they are now.
+
+        :param state: gets the memory, too, unless that is in a shared file.
+        :param overlays: a fresh qcow2 image for each writable disk, by the disk's name, that names no backing file.
+        :param meanwhile: is called while the guest stands still, for what has to be copied beside it.
+        :raises QemuError: QEMU cannot, such as for want of space. The guest goes on all the same.
+        """
+        self._require(State.RUNNING, State.PAUSED, State.DEAD)
+        snapshots.require_savable(self.spec)
+        ran = self._state is State.RUNNING and self.state is not State.DEAD
+        if ran:
+            self.pause()
+        try:
+            # First, since a machine whose state was written lets go of its disks until it goes on.
+            self._lay(overlays)
+            snapshots.save(self._powered.monitor, self._records.migration, state)
+            meanwhile()
+        finally:
+            if ran:
+                self.unpause()
+
+    def join(self, name: str) -> None:
+        """Write what the overlays of a disk hold into its lowest image, so that this alone is the disk again.
+
+        :param name: the disk's; it has no overlays afterwards.
+        :raises QemuError: QEMU cannot, such as for want of space.
+        """
+        self._require(State.RUNNING, State.PAUSED)
+        disk = self._disk(name)
+        if disk.backing:
+            layers.join(self._powered.monitor, self._tops[name])
+            self._tops[name] = name
+            self._replace(evolve(disk, path=disk.backing[0], format="raw", backing=()))
+
+    def _lay(self, overlays: Mapping[str, Path]) -> None:
+        numbered = {name: f"{name}-{len(self._disk(name).backing) + 1}" for name in overlays}
+        layers.lay(self._powered.monitor, {numbered[name]: (self._tops[name], path) for name, path in overlays.items()})
+        for name, path in overlays.items():
+            self._tops[name] = numbered[name]
+            disk = self._disk(name)
+            self._replace(evolve(disk, path=path, format="qcow2", backing=(*disk.backing, disk.path)))
+
+    def _disk(self, name: str) -> Disk:
+        return next(disk for disk in self.spec.disks if disk.name == name)
+
+    def _replace(self, disk: Disk) -> None:
+        disks = tuple(disk if old.name == disk.name else old for old in self.spec.disks)
+        self.spec = evolve(self.spec, disks=disks)
 
     def wait_off(self, *, within: float) -> Stalled | Ended:
         """Wait until the machine has ended by itself, as after :meth:`~Panel.power_button`; its disks are written then.

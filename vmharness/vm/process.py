@@ -30,11 +30,12 @@ class Streams:
 
     monitor: socket.socket
     log: socket.socket
-    command: socket.socket | None
+    command: socket.socket | None = None
+    terminal: socket.socket | None = None
 
     def close(self) -> None:
         """Close those that nobody has closed yet."""
-        for stream in (self.monitor, self.log, self.command):
+        for stream in (self.monitor, self.log, self.command, self.terminal):
             if stream is not None:
                 stream.close()
 
@@ -104,7 +105,7 @@ def _signal_name(number: int) -> str:
 def launch(
     arguments: Callable[[Channels], list[str]],
     *,
-    command_console: bool,
+    channels: Sequence[str],
     argv_path: Path,
     stderr_path: Path,
     inherit: Sequence[int] = (),
@@ -115,32 +116,30 @@ def launch(
     long as the machine is wanted.
 
     :param arguments: gives the argument list for the descriptors' numbers.
-    :param command_console: whether a second console is wanted.
+    :param channels: which QEMU gets besides monitor and log: ``command``, ``terminal``.
     :param argv_path: file that gets the arguments, one a line.
     :param stderr_path: file that gets QEMU's standard error.
     :param inherit: more descriptors that QEMU gets, under the same numbers; they stay the caller's.
     :raises LaunchFailed: the program cannot be run.
     :raises HostError: QEMU is not installed.
     """
-    ours: list[socket.socket] = []
-    theirs: list[socket.socket] = []
+    ours: dict[str, socket.socket] = {}
+    numbers: dict[str, int] = {}
     with ExitStack() as undo, ExitStack() as handed_over:
         try:
-            for _ in range(3 if command_console else 2):
+            for name in ("monitor", "log", *channels):
                 one, other = socket.socketpair()
                 _widen(other)
-                ours.append(undo.enter_context(one))
-                theirs.append(handed_over.enter_context(other))
-            numbers = [end.fileno() for end in theirs]
-            command = numbers[2] if command_console else None
-            argv = arguments(Channels(monitor=numbers[0], log=numbers[1], command=command))
+                ours[name] = undo.enter_context(one)
+                numbers[name] = handed_over.enter_context(other).fileno()
+            argv = arguments(Channels(**numbers))
             program = proc.require(argv[0]) if "/" not in argv[0] else Path(argv[0])
             argv_path.write_text("\n".join(argv) + "\n", encoding="utf-8", errors="surrogateescape")
-            child = _spawn([str(program), *argv[1:]], [*numbers, *inherit], stderr_path)
+            child = _spawn([str(program), *argv[1:]], [*numbers.values(), *inherit], stderr_path)
         except OSError as error:
             what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
             raise LaunchFailed(f"QEMU cannot be started: {what}", argv_path) from error
-        streams = Streams(monitor=ours[0], log=ours[1], command=ours[2] if command_console else None)
+        streams = Streams(**ours)
         undo.pop_all()
     return QemuProcess(child=child, streams=streams, stderr_path=stderr_path)
 

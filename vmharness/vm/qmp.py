@@ -181,3 +181,20 @@ class Monitor:
             await self._client.runstate_changed()
         if not self._closing:
             self._on_lost()
+
+
+def person_shell(path: Path) -> None:
+    """Let the person at the terminal talk QMP with a running QEMU, until end of input: lines such as ``query-status``.
+
+    :param path: of a socket on which QEMU has a monitor.
+    :raises QemuDied: nobody answers there.
+    """
+    from qemu.qmp.qmp_shell import QMPShell  # noqa: PLC0415 -- it brings readline, which only this needs
+
+    try:
+        with QMPShell(str(path), pretty=True) as shell:
+            shell.connect(negotiate=True)
+            for _ in shell.repl():
+                pass
+    except (OSError, QMPError) as error:
+        raise QemuDied(f"QEMU's monitor does not answer at {path}: {error}") from error

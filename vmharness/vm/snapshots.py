@@ -86,14 +86,11 @@ def load(monitor: Monitor, migration: Migration, saved: int) -> None:
     migration.wait("resuming the machine")
 
 
-def require_savable(spec: MachineSpec, *, plugged: bool) -> None:
+def require_savable(spec: MachineSpec) -> None:
     """Refuse a machine that cannot be saved, before it is paused for nothing.
 
-    :param plugged: whether it has disks that were plugged since its start, which ``spec`` does not know.
-    :raises ApiMisuse: it has such disks, or one on nvme.
+    :raises ApiMisuse: it has a disk on nvme.
     """
-    if plugged:
-        raise ApiMisuse("a machine with plugged disks cannot be saved; give it its disks from the start")
     for disk in spec.disks:
         if disk.bus is Bus.NVME:
             what = f"the machine cannot be saved: QEMU cannot save the nvme controller of its disk '{disk.name}'"
