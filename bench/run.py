@@ -17,7 +17,19 @@ import click
 from rich.console import Console
 from rich.status import Status
 
-from bench import appliance, builds, crowded, images, machine, memory, parallel, picture, population, startup
+from bench import (
+    appliance,
+    builds,
+    checkpoints,
+    crowded,
+    images,
+    machine,
+    memory,
+    parallel,
+    picture,
+    population,
+    startup,
+)
 from bench.context import Context, Skip
 from bench.figures import Figure, Result, table, to_data
 from bench.measure import Neighbours
@@ -36,6 +48,7 @@ BENCHMARKS: dict[str, Callable[[Context], tuple[Figure, ...]]] = {
     "debian": builds.measure_debian,
     "images": images.measure,
     "parallel": parallel.measure,
+    "checkpoints": checkpoints.measure,
 }
 _SCREEN = Console(stderr=True)
 _PAPER = Console(width=None if Console().is_terminal else 300)  # a file has no width: lines stay whole

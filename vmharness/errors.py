@@ -15,6 +15,7 @@
     |  '- NotProven           a script ended well but did not show its token
     |- VerificationFailed     the finished disk is not what the plan says    exit 1
     |- BuildFailed            a build ended without an image                 exit 1
+    |- BuildStopped           a build stopped where it was to              exit 1
     |- BootFailed             a boot was not what a test demands             exit 1
     '- ApiMisuse              the caller's bug                               exit 70
 
@@ -184,19 +185,47 @@ class BuildFailed(VmharnessError):
     :param step: name of the step that failed.
     :param cause: text of the error that ended it.
     :param run_directory: everything known about the run.
+    :param status: exit status of the step's script, where that is what went wrong.
+    :param kernel_line: the first line of the guest's console that looks like trouble, or None.
+    :param enter: the command that enters the failed build, or nothing where it cannot be entered.
     """
 
     step: str = ""
     cause: str = ""
     run_directory: Path | None = None
+    status: int | None = None
+    kernel_line: str | None = None
+    enter: str = ""
 
     def sentence(self) -> str:
         """The one sentence, with this class's own fields."""
         lines = [f"{self.what}: step '{self.step}'" if self.step else self.what]
         lines += [f"  {line}" for line in self.cause.splitlines()]
+        if self.status is not None:
+            lines.append(f"  exit status: {self.status}")
+        if self.kernel_line:
+            lines.append(f"  the guest's kernel said: {self.kernel_line}")
         if self.run_directory is not None:
             lines.append(f"  run directory: {self.run_directory}")
+        if self.enter:
+            lines.append(f"  to enter it: {self.enter}")
         return "\n".join(lines)
+
+
+@define(eq=False)
+class BuildStopped(VmharnessError):
+    """A build stopped where it was to stop, so that somebody can look at it.
+
+    :param run_directory: holds the machine's state.
+    :param enter: the command that enters it.
+    """
+
+    run_directory: Path | None = None
+    enter: str = ""
+
+    def sentence(self) -> str:
+        """The one sentence, with this class's own fields."""
+        return f"{self.what}\n  to enter it: {self.enter}" if self.enter else self.what
 
 
 @define(eq=False)

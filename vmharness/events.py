@@ -54,6 +54,19 @@ class StepOutput(Event):
 
 
 @frozen(kw_only=True)
+class CheckpointTaken(Event):
+    """The machine's state was saved in ``seconds``; it takes ``size`` bytes.
+
+    :param wanted: whether somebody has asked for it, and wants to know what it costs.
+    """
+
+    name: str
+    seconds: float
+    size: int
+    wanted: bool
+
+
+@frozen(kw_only=True)
 class StepFinished(Event):
     """A step ended well after ``seconds``."""
 

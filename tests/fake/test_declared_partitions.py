@@ -374,7 +374,7 @@ def test_verification_looks_at_every_partition(tmp_path: Path, monkeypatch: pyte
 
     def damaged(prepared: flow.Prepared, run: flow.Run) -> None:
         part = prepared.plan.layout.by_role(role)
-        with run.directory.disk.open("r+b") as file:
+        with run.directory.finished.open("r+b") as file:
             # the volume id of the FAT; ext4's and the swap area's UUIDs; the first byte of the blocks
             file.seek(part.offset + {"esp": 67, "home": 1024 + 104, "swap": 1036, "linux-generic": 0}[role])
             file.write(b"\x99")

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import select
-import socket
-import sys
-import termios
-import tty
 from pathlib import Path
 
 import click
 
+from vmharness.cli import terminal
 from vmharness.cli.progress import Plain, run_directory_named
 from vmharness.errors import SpecError
 from vmharness.events import Event, MilestoneReached, Note, StepOutput, fan_out
@@ -22,8 +16,6 @@ from vmharness.model.outcome import Panicked, Reached, describe
 from vmharness.model.sizes import parse_size
 from vmharness.model.text import harmless
 from vmharness.vm.machine import Machine
-
-_LEAVE = b"\x1d"  # Ctrl-]
 
 
 def run(  # noqa: PLR0913 -- one parameter an option
@@ -90,37 +82,12 @@ def _data(report: BootReport) -> dict[str, object]:
 def _connect(machine: Machine) -> None:
     """Make the person's terminal the machine's console until Ctrl-] or the machine's end."""
     click.echo("-- your terminal is the machine's console now; Ctrl-] leaves and ends the machine", err=True)
-    out = sys.stdout.fileno()
-    # The machine's end closes one end, which wakes the wait on the other.
-    ended_reader, ended_writer = socket.socketpair()
-    machine.when_ended(ended_writer.close)
-    untap = machine.log.tap(lambda data: _put(out, data))
-    terminal = sys.stdin.fileno()
-    saved = termios.tcgetattr(terminal) if os.isatty(terminal) else None
-    try:
-        if saved is not None:
-            tty.setraw(terminal)
-        while True:
-            ready, _, _ = select.select([terminal, ended_reader], [], [])
-            if ended_reader in ready:
-                break
-            typed = os.read(terminal, 4096)
-            before, leave, _ = typed.partition(_LEAVE)
-            machine.log.send(before)
-            if leave or not typed:
-                break
-    finally:
-        if saved is not None:
-            termios.tcsetattr(terminal, termios.TCSADRAIN, saved)
-        untap()
-        ended_reader.close()
-        ended_writer.close()
+    with terminal.lent() as lent:
+        machine.when_ended(lent.end)
+        untap = machine.log.tap(terminal.put)
+        try:
+            lent.run(machine.log.send)
+        finally:
+            untap()
     ending = machine.ending
     click.echo(f"\n-- {describe(ending)}" if ending is not None else "\n-- left; the machine is switched off", err=True)
-
-
-def _put(descriptor: int, data: bytes) -> None:
-    """Write all of ``data``; a reader that has gone is no reason to disturb the machine."""
-    with contextlib.suppress(OSError):
-        while data:
-            data = data[os.write(descriptor, data) :]

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from vmharness.cli.progress import NAME_WIDTH, near
 from vmharness.events import (
+    CheckpointTaken,
     Emit,
     Event,
     MilestoneReached,
@@ -24,6 +25,7 @@ from vmharness.events import (
     StepOutput,
     StepStarted,
 )
+from vmharness.model.sizes import format_size
 from vmharness.model.text import harmless
 
 
@@ -36,7 +38,7 @@ class LiveList:
     last_line: str = ""
     _lock: threading.Lock = field(factory=threading.Lock)
 
-    def take(self, event: Event) -> Text | None:
+    def take(self, event: Event) -> Text | None:  # noqa: PLR0911 -- one return for each kind
         """Note an event; gives the line that stays, where it has one."""
         with self._lock:
             match event:
@@ -52,6 +54,8 @@ class LiveList:
                     return _line("✗", "red", step, seconds)
                 case MilestoneReached(milestone=milestone, seconds=seconds):
                     return _line("✓", "green", f"reached {milestone}", seconds)
+                case CheckpointTaken(name=name, seconds=seconds, size=size, wanted=True):
+                    return Text(f"  checkpoint {name}: {seconds:.2f} s, {format_size(size)}", style="dim")
                 case Note(text=text):
                     return Text(f"  {text}", style="dim")
                 case Published(directory=directory, files=files):

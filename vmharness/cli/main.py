@@ -12,6 +12,7 @@ import click
 
 from vmharness import __version__
 from vmharness.cli.efivars import efivars
+from vmharness.cli.failures import bundle, reproduce
 from vmharness.cli.reporting import JSON, errors_reported
 
 _EXIT_CODES = """
@@ -72,6 +73,22 @@ def _kernel_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @_kernel_options
 @_COLD
 @_REBUILD
+@click.option(
+    "--checkpoints",
+    type=click.Choice(["all", "failure", "none"]),
+    default="failure",
+    show_default=True,
+    help="Which states of the machine are saved on the way.",
+)
+@click.option("--break-before", metavar="STEP", help="Stop before this step, and enter the guest on a terminal.")
+@click.option("--break-after", metavar="STEP", help="Stop after this step, and enter the guest on a terminal.")
+@click.option(
+    "--on-failure",
+    type=click.Choice(["shell", "bundle", "keep"]),
+    default="keep",
+    show_default=True,
+    help="What follows a failure: a shell in the guest, a bundle for elsewhere, or only the run directory.",
+)
 @_ROOT
 @JSON
 @_VERBOSE
@@ -85,6 +102,10 @@ def build(  # noqa: PLR0913, PLR0917 -- one parameter an option
     modules: Path | None,
     cold: bool,
     rebuild: bool,
+    checkpoints: str,
+    break_before: str | None,
+    break_after: str | None,
+    on_failure: str,
     root: Path | None,
     as_json: bool,
     verbose: bool,
@@ -102,19 +123,28 @@ def build(  # noqa: PLR0913, PLR0917 -- one parameter an option
       vmharness build examples/*.toml -o out -j 2
       vmharness build repart.d --root tree -o out/image
     """
-    from vmharness.flows.build import build  # noqa: PLC0415
     from vmharness.flows.prepare import Options  # noqa: PLC0415
+    from vmharness.model.checkpoint import Checkpoints  # noqa: PLC0415
 
-    options = Options(accel=accel, kernel=kernel, modules=modules, resume=not cold, rebuild=rebuild, root=root)
+    options = Options(
+        accel=accel,
+        kernel=kernel,
+        modules=modules,
+        resume=not cold,
+        rebuild=rebuild,
+        checkpoints=Checkpoints(checkpoints),
+        break_before=break_before,
+        break_after=break_after,
+        root=root,
+    )
     with errors_reported(as_json=as_json):
         if len(definitions) > 1 or executor is not None:
             from vmharness.cli import many  # noqa: PLC0415
 
             sys.exit(many.run(definitions, output, options, jobs=jobs, executor=executor, as_json=as_json))
-        from vmharness.cli import progress  # noqa: PLC0415
+        from vmharness.cli import building  # noqa: PLC0415
 
-        with progress.sink(as_json=as_json, verbose=verbose) as emit:
-            build(definitions[0], output, options, emit)
+        sys.exit(building.run(definitions[0], output, options, on_failure=on_failure, as_json=as_json, verbose=verbose))
 
 
 @cli.command()
@@ -211,29 +241,6 @@ def inspect(output: Path, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("run_directory", metavar="RUNDIR", type=click.Path(path_type=Path))
-@click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="File that is made.")
-@JSON
-def bundle(run_directory: Path, output: Path | None, as_json: bool) -> None:
-    """Pack RUNDIR, the run directory of a build that failed, into one file that opens elsewhere.
-
-    It holds the whole disk and the guest's memory; without -o it lies beside RUNDIR, as RUNDIR.vmbundle.
-
-    \b
-    Example:
-      vmharness bundle /var/tmp/vmharness-1000/debian-x1y2z3 -o debian.vmbundle
-    """
-    from vmharness.flows import bundle as flow  # noqa: PLC0415
-
-    with errors_reported(as_json=as_json):
-        made = flow.pack(run_directory, output or flow.default_target(run_directory))
-        size = made.stat().st_size
-        click.echo(
-            json.dumps({"bundle": str(made.absolute()), "size": size}) if as_json else f"{made} ({size:,} bytes)"
-        )
-
-
-@cli.command()
 @_ACCEL
 @JSON
 def doctor(accel: str, as_json: bool) -> None:
@@ -290,4 +297,6 @@ def clear() -> None:
         caching.clear()
 
 
+cli.add_command(reproduce)
+cli.add_command(bundle)
 cli.add_command(efivars)

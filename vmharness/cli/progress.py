@@ -11,6 +11,7 @@ import click
 from attrs import define
 
 from vmharness.events import (
+    CheckpointTaken,
     Emit,
     Event,
     MilestoneReached,
@@ -23,6 +24,7 @@ from vmharness.events import (
     fan_out,
     to_json,
 )
+from vmharness.model.sizes import format_size
 from vmharness.model.text import harmless
 
 NAME_WIDTH = 46
@@ -82,6 +84,8 @@ class Plain:
                 return f"-- {text}"
             case StepOutput(stream=stream, line=text) if self.verbose:
                 return f"{'console' if stream == 'console' else '       '} | {harmless(text)}"
+            case CheckpointTaken(name=name, seconds=seconds, size=size, wanted=wanted) if wanted or self.verbose:
+                return f"-- checkpoint {name}: {seconds:.2f} s, {format_size(size)}"
             case StepFinished(step=step, seconds=seconds):
                 return f"ok {step:<{NAME_WIDTH}} {seconds:6.1f} s"
             case StepFailed(step=step, seconds=seconds):

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from attrs import frozen
@@ -121,6 +123,34 @@ def create_overlay(base: Path, form: Format, target: Path) -> None:
         target.absolute(),
     ]
     proc.run(argv, doing=f"laying an overlay on {base}")
+
+
+def create_layer(path: Path, size: int) -> None:
+    """Make an empty qcow2 image that names no backing file: what it is laid over is said where it is used.
+
+    :param size: bytes of the disk that it is for.
+    :raises HostError: it cannot be made.
+    """
+    argv: list[str | Path] = ["qemu-img", "create", "-q", "-f", "qcow2", path.absolute(), str(size)]
+    proc.run(argv, doing="making an overlay")
+
+
+def join_layers(images: Sequence[Path], target: Path) -> None:
+    """Write the disk that images laid over each other show to a raw file; what is zero takes no room.
+
+    :param images: the lowest first: a raw image, then qcow2 overlays; they stay as they are. What their headers name as
+        backing is not looked at.
+    :raises HostError: it cannot be read, or there is no room.
+    """
+    source: dict[str, Any] = {"driver": "raw", "file": {"driver": "file", "filename": str(images[0].absolute())}}
+    for path in images[1:]:
+        source = {
+            "driver": "qcow2",
+            "file": {"driver": "file", "filename": str(path.absolute())},
+            "backing": source,
+        }
+    argv: list[str | Path] = ["qemu-img", "convert", "-O", "raw", f"json:{json.dumps(source)}", target.absolute()]
+    proc.run(argv, doing="joining the disk's overlays")
 
 
 def copy_head(path: Path, form: Format, target: Path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
 import shutil
-from contextlib import ExitStack
 from pathlib import Path
 
 from attrs import evolve
@@ -12,22 +10,22 @@ from attrs import evolve
 from vmharness.disk import efivars, image, packed, partitioning, verify
 from vmharness.disk.filesystems import make_ext4
 from vmharness.disk.making import make_filesystem
-from vmharness.errors import BuildFailed, GuestError, QemuDied, VerificationFailed
+from vmharness.errors import BuildFailed, BuildStopped, GuestError, QemuDied, VerificationFailed
 from vmharness.events import Emit, nobody
 from vmharness.flows import uptodate
 from vmharness.flows.definition import read_definition
 from vmharness.flows.outputs import Prepared, deliver
 from vmharness.flows.prepare import Options, prepare
-from vmharness.flows.run import Run, recorded
+from vmharness.flows.run import Run, recorded, reproduce_command
 from vmharness.host import publish
 from vmharness.model import manifest
 from vmharness.model.bootloader import BOOTLOADERS
-from vmharness.model.hardware import Disk
+from vmharness.model.checkpoint import Checkpoints
 from vmharness.model.partitions import Blocks, Erofs, GuestMade, ReadOnly, Swap
+from vmharness.model.record import Failure
 from vmharness.model.sizes import MIB
 from vmharness.model.variables import SECRETS
 from vmharness.plan import stored
-from vmharness.plan.steps import CONTENTS_DISK, TARGET_DISK, TREE_DISK
 
 
 def build(definition: Path, output: Path, options: Options | None = None, emit: Emit = nobody) -> manifest.Manifest:
@@ -48,10 +46,11 @@ def build(definition: Path, output: Path, options: Options | None = None, emit: 
     with recorded("build", spec.name, emit) as run:
         prepared = prepare(spec, options, run)
         inputs = uptodate.inputs_of(prepared)
-        done = None if options.rebuild else _done_before(output, inputs, run)
+        anew = options.rebuild or prepared.stop is not None or prepared.checkpoints is Checkpoints.ALL
+        done = None if anew else _done_before(output, inputs, run)
         if done is None:
             create(prepared, run)
-            work(prepared, run)
+            work(prepared, inputs, run)
             prepared = secure(prepared, run)
             prepared = finish(prepared, run)
             check(prepared, run)
@@ -103,40 +102,34 @@ def create(prepared: Prepared, run: Run) -> None:
         shutil.copyfile(plan.firmware.template, run.directory.variables)
 
 
-def work(prepared: Prepared, run: Run) -> None:
+def work(prepared: Prepared, inputs: str, run: Run) -> None:
     """Boot the appliance and run the steps in it, unless no machine is needed.
 
-    :raises BuildFailed: a step failed, or the guest died or hung.
+    :param inputs: content id of the build.
+    :raises BuildFailed: a step failed, or the guest died or hung; the run directory holds its state.
+    :raises BuildStopped: it stopped where it was to stop.
     """
-    # It brings asyncio, QEMU's monitor and the consoles, for which an answer "up to date" should not wait.
-    from vmharness.flows.bringup import appliance_up, wake_parameters  # noqa: PLC0415 -- see above
-    from vmharness.flows.steps import run_step  # noqa: PLC0415 -- see above
+    # They bring asyncio, QEMU's monitor and the consoles, for which an answer "up to date" should not wait.
+    from vmharness.flows import aftermath, working  # noqa: PLC0415 -- see above
 
-    plan, guest = prepared.plan, prepared.appliance
-    if plan.machine is None or guest is None:
+    if prepared.plan.machine is None:
+        run.directory.disk.rename(run.directory.finished)
         return
-    spec = evolve(plan.machine, variables=run.directory.variables if plan.machine.firmware else None)
     try:
-        with ExitStack() as stack:
-            with run.part("start the appliance"):
-                up = stack.enter_context(
-                    appliance_up(spec, guest.identity, plan.boot_deadline, run, resume=prepared.resume)
-                )
-                # What deterministic builds draw at random must be the same in each: the state's own numbers.
-                seed = "" if plan.spec.deterministic.enabled else secrets.token_hex(32)
-                up.agent.run("wake", wake_parameters(seed), within=plan.boot_deadline)
-                up.machine.plug(Disk(name=TARGET_DISK, path=run.directory.disk))
-                if plan.scratch is not None:
-                    only_read = not isinstance(plan.layout.by_role("root").filesystem, ReadOnly)
-                    up.machine.plug(Disk(name=TREE_DISK, path=run.directory.tree, read_only=only_read))
-                if prepared.contents is not None:
-                    up.machine.plug(Disk(name=CONTENTS_DISK, path=prepared.contents.archive, read_only=True))
-            for step in plan.steps:
-                run_step(up.agent, step, run)
-            with run.part("switch the appliance off"):
-                up.machine.off()
+        working.work(prepared, run)
+        if prepared.checkpoints is Checkpoints.ALL:
+            aftermath.keep(prepared, inputs, None, run)
+            run.keep = True
+            run.note(f"the states between the steps are kept; to enter them: {reproduce_command(run.directory)}")
+    except BuildStopped as stopped:
+        aftermath.keep(prepared, inputs, None, run)
+        stopped.enter = reproduce_command(run.directory)
+        raise
     except (GuestError, QemuDied) as error:
-        raise _failed(error, run) from error
+        failure = aftermath.failure_of(error, prepared, run)
+        aftermath.keep(prepared, inputs, failure, run)
+        aftermath.complete(prepared, failure, run)
+        raise _failed(error, run, failure) from error
 
 
 def secure(prepared: Prepared, run: Run) -> Prepared:
@@ -166,10 +159,10 @@ def finish(prepared: Prepared, run: Run) -> Prepared:
     with run.part("cut the disk to the root filesystem"):
         try:
             if isinstance(root.filesystem, Erofs):
-                packed.set_erofs_label(run.directory.disk, root, root.filesystem.label)
+                packed.set_erofs_label(run.directory.finished, root, root.filesystem.label)
             if plan.spec.size is not None:
                 return prepared
-            layout = packed.cut(run.directory.disk, plan.layout)
+            layout = packed.cut(run.directory.finished, plan.layout)
         except VerificationFailed as error:
             raise _failed(error, run) from error
     return evolve(prepared, plan=evolve(plan, layout=layout))
@@ -190,11 +183,15 @@ def check(prepared: Prepared, run: Run) -> None:
         try:
             if store is not None:
                 efivars.scrub(store, SECRETS)
-            verify.verify(run.directory.disk, plan.layout, store, expected, run.directory.path)
+            verify.verify(run.directory.finished, plan.layout, store, expected, run.directory.path)
         except VerificationFailed as error:
             raise _failed(error, run) from error
 
 
-def _failed(error: GuestError | QemuDied | VerificationFailed, run: Run) -> BuildFailed:
+def _failed(error: GuestError | QemuDied | VerificationFailed, run: Run, failure: Failure | None = None) -> BuildFailed:
     evidence = run.directory.transcript if isinstance(error, GuestError | QemuDied) else None
-    return BuildFailed("the build failed", evidence, error.hint, run.current, error.sentence(), run.directory.path)
+    failed = BuildFailed("the build failed", evidence, error.hint, run.current, error.sentence(), run.directory.path)
+    if failure is not None:
+        failed.step, failed.status, failed.kernel_line = failure.step, failure.status, failure.kernel_line
+        failed.enter = reproduce_command(run.directory)
+    return failed

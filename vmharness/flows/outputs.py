@@ -17,13 +17,14 @@ from vmharness.flows.run import Run
 from vmharness.host import cache, publish
 from vmharness.host.appliance import Appliance
 from vmharness.model import manifest
-from vmharness.model.facts import HostFacts
+from vmharness.model.checkpoint import Checkpoints
 from vmharness.model.firmware import Firmware
 from vmharness.model.image import Format
 from vmharness.model.results import StagedContents, StagedTree
 from vmharness.model.variable_records import decode
 from vmharness.plan import identity
 from vmharness.plan.make import Plan
+from vmharness.plan.stopping import Stop
 
 EXTENSIONS = {
     Format.RAW: ".img",
@@ -41,18 +42,25 @@ BUILD_PRODUCTS = Path("nix-support/hydra-build-products")
 class Prepared:
     """Everything that is known once nothing is left to decide, and what was signed since.
 
+    :param tools: versions of the programs used, by name.
     :param trees: what goes into partitions, by role.
+    :param checkpoints: which are taken on the way.
+    :param stop: where the build is to stop on purpose, or None.
+    :param repairs: what was done by hand, one thing a line, where the build was ended in a session; None otherwise.
     :param signed: what was signed for Secure Boot.
     :param key_files: keys that were made for the image and are published with it, each with its role.
     """
 
     plan: Plan
     seed: str
-    facts: HostFacts
+    tools: Mapping[str, str]
     trees: Mapping[str, StagedTree]
     contents: StagedContents | None
     appliance: Appliance | None
     resume: bool
+    checkpoints: Checkpoints = Checkpoints.NONE
+    stop: Stop | None = None
+    repairs: tuple[str, ...] | None = None
     signed: tuple[manifest.SignedFile, ...] = ()
     key_files: Mapping[Path, str] = field(factory=dict)
 
@@ -67,7 +75,7 @@ def deliver(prepared: Prepared, output: Path, inputs: str, run: Run) -> manifest
     with publish.published(output) as folder:
         with run.part(f"write the {plan.spec.format.value} image"):
             identifier = identity.image_file(prepared.seed)
-            image.deliver(run.directory.disk, folder / name, plan.spec.format, identifier)
+            image.deliver(run.directory.finished, folder / name, plan.spec.format, identifier)
         names = {name: "image"}
         if plan.machine is not None:
             names[TRANSCRIPT_NAME] = "transcript"
@@ -124,17 +132,20 @@ def _manifest(
         files=files,
         table=plan.layout,
         variables=variables,
-        firmware=_firmware_identity(plan.firmware) if plan.firmware is not None else None,
+        firmware=firmware_identity(plan.firmware) if plan.firmware is not None else None,
         bootloader=spec.bootloader.install.name,
-        kernel=prepared.appliance.kernel.version if prepared.appliance is not None else None,
+        kernel=plan.start.kernel.taken if plan.start is not None else None,
         accelerator=plan.accelerator.accelerator.value,
-        tools=prepared.facts.versions,
+        tools=dict(prepared.tools),
         signed=prepared.signed,
+        repaired=prepared.repairs is not None,
+        repairs=prepared.repairs or (),
         steps=tuple(manifest.StepTime(step=step, seconds=round(took, 3)) for step, took in run.seconds.items()),
     )
 
 
-def _firmware_identity(firmware: Firmware) -> manifest.FirmwareIdentity:
+def firmware_identity(firmware: Firmware) -> manifest.FirmwareIdentity:
+    """A firmware with its files' digests."""
     return manifest.FirmwareIdentity(
         description=firmware.description,
         code=_source_file(firmware.code),

@@ -17,6 +17,7 @@ from vmharness.host.appliance import Appliance
 from vmharness.host.guest_tools import guest_tools
 from vmharness.host.probe import BUILD_TOOLS, probe
 from vmharness.model.bootloader import BOOTLOADERS, Argument
+from vmharness.model.checkpoint import Checkpoints
 from vmharness.model.facts import HostFacts
 from vmharness.model.firmware import Firmware
 from vmharness.model.hardware import DirectKernel
@@ -29,6 +30,7 @@ from vmharness.plan.firmware import select
 from vmharness.plan.rootfs import kind_of
 from vmharness.plan.secure_boot import check_firmware
 from vmharness.plan.start import Bootable, appliance_firmware
+from vmharness.plan.stopping import stop_of
 from vmharness.tree.boot_files import boot_files
 from vmharness.tree.contents import stage_contents
 from vmharness.tree.stage import stage
@@ -45,6 +47,9 @@ class Options:
     :param modules: its ``lib/modules/VERSION``.
     :param resume: whether the appliance may be resumed from a saved state; otherwise it boots cold.
     :param rebuild: whether to build although the same image is there already.
+    :param checkpoints: which are taken on the way.
+    :param break_before: the step before which to stop, or None.
+    :param break_after: the step after which to stop, or None.
     :param root: what the paths in a folder of systemd-repart's definition files are relative to, if not to the folder.
     """
 
@@ -53,6 +58,9 @@ class Options:
     modules: Path | None = None
     resume: bool = True
     rebuild: bool = False
+    checkpoints: Checkpoints = Checkpoints.FAILURE
+    break_before: str | None = None
+    break_after: str | None = None
     root: Path | None = None
 
 
@@ -79,7 +87,7 @@ def prepare(spec: ImageSpec, options: Options, run: Run) -> Prepared:
     guest = _appliance(spec, options, facts, run) if spec.needs_machine else None
     with run.part("stage the tree"):
         tree = stage(spec.root.source, spec, guest.kernel if guest else None, run.say)
-        contents = stage_contents(spec.contents, tree, run.directory.path / "contents.tar", origin=str(spec.origin))
+        contents = stage_contents(spec.contents, tree, run.directory.contents, origin=str(spec.origin))
     install = spec.bootloader.install
     also = install.arguments if BOOTLOADERS[install.name].argument is Argument.PATH else ()
     check_boot_room(spec, boot_files(tree, contents, also=also))
@@ -97,11 +105,13 @@ def prepare(spec: ImageSpec, options: Options, run: Run) -> Prepared:
     return Prepared(
         plan=plan,
         seed=seed,
-        facts=facts,
+        tools=facts.versions,
         trees={"root": tree},
         contents=contents,
         appliance=guest,
         resume=options.resume,
+        checkpoints=options.checkpoints,
+        stop=stop_of(plan.steps, options.break_before, options.break_after),
     )
 
 
@@ -119,7 +129,7 @@ def _prepare_declared(  # noqa: PLR0913, PLR0917 -- what prepare has found out
     return Prepared(
         plan=plan,
         seed=seed,
-        facts=facts,
+        tools=facts.versions,
         trees={role: what.tree for role, what in held.items() if what.tree is not None and role in filled},
         contents=None,
         appliance=None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 import time
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ class Run:
     :param directory: holds its evidence.
     :param emit: takes its events.
     :param seconds: how long each finished part took, by name, in order.
+    :param keep: whether the directory is kept although all went well.
     :param current: the part that is running, or the last one.
     """
 
@@ -40,6 +42,7 @@ class Run:
     emit: Emit
     seconds: dict[str, float] = field(factory=dict)
     current: str = ""
+    keep: bool = False
 
     def note(self, text: str) -> None:
         """Say one line."""
@@ -95,13 +98,18 @@ def recorded(what: str, name: str, emit: Emit, *, keep_always: bool = False) -> 
             run = Run(directory=directory, emit=fan_out(record, emit))
             run.emit(RunStarted(what=what, run_directory=directory.path))
             yield run
-        keep = keep_always
+        keep = keep_always or run.keep
     except (SpecError, HostError) as error:
         keep = _points_inside(error, directory)
         raise
     finally:
         if not keep:
             directory.remove()
+
+
+def reproduce_command(directory: RunDirectory) -> str:
+    """The command that enters a build whose run directory this is."""
+    return f"vmharness reproduce {shlex.quote(str(directory.path))}"
 
 
 def _points_inside(error: VmharnessError, directory: RunDirectory) -> bool:

@@ -36,7 +36,7 @@ def sign(prepared: Prepared, run: Run) -> Prepared:
             folder = keys.open_folder(spec.secure_boot.keys, signing=True)
         else:
             folder = keys.make_folder(run.directory.path / _FOLDER, name=spec.name)
-        signed = signing.sign_disk(run.directory.disk, prepared.plan.layout, folder, run.directory.path)
+        signed = signing.sign_disk(run.directory.finished, prepared.plan.layout, folder, run.directory.path)
         enrolment.enroll(run.directory.variables, enrolment.of_folder(folder))
         made = {} if spec.secure_boot.keys is not None else _files(folder)
     return evolve(prepared, signed=signed, key_files=made)

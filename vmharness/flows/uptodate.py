@@ -40,7 +40,7 @@ def inputs_of(prepared: Prepared) -> str:
         ],
         "hooks": hooks.inputs(plan.spec),
         "keys": _keys(plan.spec),
-        "tools": prepared.facts.versions,
+        "tools": dict(prepared.tools),
         "vmharness": _own_digest(),
     }
     return cache.key_of(facts)

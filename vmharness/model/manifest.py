@@ -100,6 +100,8 @@ class Manifest:
     :param accelerator: ``kvm`` or ``tcg``.
     :param tools: versions of the programs used, by name.
     :param steps: in the order in which they ran.
+    :param repaired: whether the build was ended by hand, in a session.
+    :param repairs: what was done there, as lines: edited scripts as differences, files put in, what shells showed.
     """
 
     schema: int = SCHEMA
@@ -119,6 +121,8 @@ class Manifest:
     tools: dict[str, str] = field(converter=_by_name)
     steps: tuple[StepTime, ...]
     signed: tuple[SignedFile, ...] = ()
+    repaired: bool = False
+    repairs: tuple[str, ...] = ()
 
     def file(self, role: str) -> OutputFile | None:
         """The published file of that role, or None."""

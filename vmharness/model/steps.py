@@ -40,6 +40,7 @@ class Step:
     :param name: what a person sees.
     :param script: file in ``guest-scripts/steps``.
     :param parameters: what its environment file holds.
+    :param foreign: whether it runs programs of the target or of the user, which are what fails most.
     :param deadline: seconds after which the guest counts as hanging; the accelerator's scale is in it already.
     :param file: what it needs in the guest besides.
     :param expect: text that a line of its output must contain; nothing if empty.
@@ -48,6 +49,7 @@ class Step:
     name: str
     script: str
     parameters: Mapping[str, str] = field(factory=dict)
+    foreign: bool = False
     deadline: float
     file: StepFile | None = None
     expect: str = ""

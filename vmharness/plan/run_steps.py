@@ -68,6 +68,7 @@ def declared_steps(
             name=declared.name,
             script="declared-step",
             parameters=_parameters(declared, scripts.get(declared.name), place),
+            foreign=True,
             deadline=declared.deadline * time_scale,
             file=scripts.get(declared.name),
             expect=declared.expect,

@@ -46,8 +46,9 @@ def guest_steps(
     :param scripts: those of the steps that the definition declares, by the steps' names.
     """
 
-    def step(name: str, script: str, seconds: float, parameters: Mapping[str, str]) -> Step:
-        return Step(name=name, script=script, parameters=parameters, deadline=seconds * accelerator.time_scale)
+    def step(name: str, script: str, seconds: float, parameters: Mapping[str, str], *, foreign: bool = False) -> Step:
+        scaled = seconds * accelerator.time_scale
+        return Step(name=name, script=script, parameters=parameters, foreign=foreign, deadline=scaled)
 
     def declared(when: When) -> list[Step]:
         return declared_steps(spec, when, scripts, _install(spec, layout), accelerator.time_scale)
@@ -66,7 +67,7 @@ def guest_steps(
     bootloader = BOOTLOADERS[spec.bootloader.install.name]
     if bootloader.name != NO_BOOTLOADER:
         install = f"install-{bootloader.name}"
-        steps.append(step(bootloader.step, install, _INSTALLER, _install(spec, layout)))
+        steps.append(step(bootloader.step, install, _INSTALLER, _install(spec, layout), foreign=True))
     steps += declared(When.AFTER_BOOTLOADER)
     places = {"ESP_PATH": esp_mount_point(spec), "BOOT_PATH": _boot_path(spec)}
     seal = {**places, "MACHINE_ID": spec.root.machine_id.value}

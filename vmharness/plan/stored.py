@@ -17,7 +17,7 @@ from attrs import asdict, evolve
 
 from vmharness.model import serial
 from vmharness.model.firmware import Firmware
-from vmharness.model.hardware import MachineSpec
+from vmharness.model.hardware import AcceleratorVerdict, MachineSpec
 from vmharness.model.image import ImageSpec
 from vmharness.model.partitions import Blocks
 from vmharness.plan.bounds import check_bounds
@@ -57,6 +57,18 @@ def relocated(plan: Plan, *, kernel: Path, initrd: Path, firmware: Firmware | No
     firmware = firmware if plan.firmware is not None else None
     machine = _with_files(plan.machine, kernel, initrd, firmware) if plan.machine is not None else None
     return evolve(plan, firmware=firmware, machine=machine)
+
+
+def accelerated(plan: Plan, verdict: AcceleratorVerdict) -> Plan:
+    """The plan with another accelerator, and deadlines that suit it."""
+    scale = verdict.accelerator.time_scale / plan.accelerator.accelerator.time_scale
+    return evolve(
+        plan,
+        accelerator=verdict,
+        machine=None if plan.machine is None else evolve(plan.machine, accelerator=verdict.accelerator),
+        boot_deadline=plan.boot_deadline * scale,
+        steps=tuple(evolve(step, deadline=step.deadline * scale) for step in plan.steps),
+    )
 
 
 def _with_files(machine: MachineSpec, kernel: Path, initrd: Path, firmware: Firmware | None) -> MachineSpec:

@@ -1,0 +1,344 @@
+"""A session: the machine of a build that stopped, entered at one of its steps, where a person chooses the next action.
+
+It works in a run directory of its own, into which what the build left is linked; nothing of the original is ever
+written. Its own checkpoints continue the build's tree.
+"""
+
+from __future__ import annotations
+
+import difflib
+import secrets
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Self
+
+from attrs import define, evolve, field, frozen
+
+from vmharness.disk import image
+from vmharness.errors import ApiMisuse, CommandFailed, GuestError, HostError
+from vmharness.flows.bringup import Up, wake_parameters
+from vmharness.flows.run import Run
+from vmharness.flows.steps import run_step
+from vmharness.flows.trail import Trail, notes, overlay, restorable
+from vmharness.flows.working import appliance_started, disks
+from vmharness.host.rundir import RunDirectory
+from vmharness.model.checkpoint import CheckpointNote, When
+from vmharness.model.hardware import Disk
+from vmharness.model.steps import Step
+from vmharness.plan.make import Plan
+from vmharness.plan.stopping import numbered
+from vmharness.vm.console import Console
+from vmharness.vm.guest import Agent
+from vmharness.vm.machine import Machine
+
+_ANSWER_SECONDS = 5.0
+_FILE_SECONDS = 60.0
+_COMMAND_SECONDS = 600.0
+_SCRIPTS = "/lib/vmharness/steps"
+
+
+@frozen(kw_only=True)
+class Passed:
+    """A step, as a person sees it in a session.
+
+    :param number: from 1 on.
+    :param state: ``done``, ``next`` or ``to come``.
+    :param checkpoints: the names of those taken before and after it.
+    """
+
+    number: int
+    step: Step
+    state: str
+    checkpoints: tuple[str, ...]
+
+
+@define
+class Session:
+    """A build's machine under a person's hands; use it as a context manager.
+
+    :param plan: the build's.
+    :param run: the session's own run; its directory gets the machine's evidence.
+    :param trail: takes the session's checkpoints; its directory holds what the build left.
+    :param position: number, from 0 on, of the step that runs next.
+    :param repairs: what was done by hand, one thing a line.
+    :param answers: whether the guest runs steps; one that was saved while a step hung does not.
+    """
+
+    plan: Plan
+    run: Run
+    trail: Trail
+    position: int = 0
+    repairs: list[str] = field(factory=list)
+    _up: Up | None = None
+    answers: bool = True
+    _machine: ExitStack = field(factory=ExitStack)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._machine.close()
+
+    @property
+    def site(self) -> RunDirectory:
+        """The folder with what the build left."""
+        return self.trail.directory
+
+    @property
+    def machine(self) -> Machine:
+        """The machine; it is another one after each :meth:`rewind`."""
+        return self.up.machine
+
+    @property
+    def terminal(self) -> Console:
+        """The console on which the guest gives a person a shell."""
+        return self.machine.terminal
+
+    @property
+    def step(self) -> Step | None:
+        """The step that runs next; None when all are done."""
+        return self.plan.steps[self.position] if self.position < len(self.plan.steps) else None
+
+    @property
+    def steps(self) -> tuple[Passed, ...]:
+        """All steps of the build, in order."""
+        found = notes(self.site)
+        return tuple(
+            Passed(
+                number=number + 1,
+                step=step,
+                state="done" if number < self.position else "next" if number == self.position else "to come",
+                checkpoints=tuple(note.id for note in found if note.step == number),
+            )
+            for number, step in enumerate(self.plan.steps)
+        )
+
+    def rewind(self, number: int) -> None:
+        """Go to the state before a step: from its checkpoint, or by running the steps since the nearest earlier one.
+
+        What was done by hand since then is gone.
+
+        :param number: the step's, from 0 on; the number of steps means the state after the last one.
+        :raises GuestError: a step on the way failed; the session is before that one.
+        :raises QemuError: the machine does not start.
+        """
+        earlier = [note for note in notes(self.site) if note.when is When.BEFORE and note.step <= number]
+        nearest = max(earlier, key=lambda note: (note.step, note.id), default=None)
+        if nearest is None:
+            self.replay()
+        else:
+            self.restore(nearest)
+        self.advance(number)
+
+    def restore(self, note: CheckpointNote) -> None:
+        """Go to a checkpoint.
+
+        :raises QemuError: the machine does not start from it.
+        """
+        assert self.plan.machine is not None
+        self._leave()
+        ready = restorable(note, self.site, self.plan.machine, self.run.directory)
+        machine = self._machine.enter_context(Machine(ready.spec, self.run.directory, on_line=self._console_line))
+        machine.start(resume=ready.state)
+        agent = Agent(machine.command, self.run.directory.nonce)
+        scale = ready.spec.accelerator.time_scale
+        self._up = Up(machine=machine, agent=agent, way="restored")
+        self.answers = True
+        try:
+            agent.open_session(within=_ANSWER_SECONDS * scale)
+            agent.run("wake", wake_parameters(secrets.token_hex(32)), within=_ANSWER_SECONDS * scale)
+        except GuestError:
+            # It was saved while a step hung: a shell is all that there is.
+            self.answers = False
+        self.position = note.step + 1 if note.when is When.AFTER else note.step
+        self.trail.last = note
+
+    def replay(self) -> None:
+        """Go to the state before the first step, by booting the appliance anew.
+
+        :raises GuestError: it does not come up.
+        :raises QemuError: the machine does not start.
+        """
+        self._leave()
+        directory = self.run.directory
+        if self.plan.firmware is not None:
+            directory.variables.unlink(missing_ok=True)
+            image.clone(self.plan.firmware.template, directory.variables)
+        self._up = self._machine.enter_context(appliance_started(self.plan, "", self.run, resume=False))
+        for disk in disks(self.plan, self.site):
+            self.machine.plug(self._covered(disk))
+        self.answers, self.position, self.trail.last = True, 0, None
+
+    def advance(self, number: int) -> None:
+        """Run the steps before the one of a number.
+
+        :raises GuestError: one failed; the session is before it, with what it has left.
+        """
+        while self.position < number:
+            self.retry()
+
+    def retry(self, script: Path | None = None) -> None:
+        """Run the next step, as it is or as an edited copy of its script; the session is behind it if it succeeds.
+
+        :param script: file with the edited copy.
+        :raises GuestError: it failed; the session is before it still, with what it has left.
+        :raises ApiMisuse: there is no step left.
+        :raises HostError: the copy cannot be read.
+        """
+        step = self.step
+        if step is None:
+            raise ApiMisuse("all steps are done")
+        if script is not None:
+            self._replace(step, script)
+        self.trail.before(self.machine, self.position, step)
+        run_step(self._agent, step, evolve(self.run, directory=self.site))
+        self.position += 1
+
+    def number(self, wanted: str) -> int:
+        """The number, from 0 on, of the step that a person means.
+
+        :raises SpecError: there is no such step.
+        """
+        return numbered(self.plan.steps, wanted)
+
+    def go_to(self, place: str) -> None:
+        """Go to the state before a step, or to a checkpoint.
+
+        :param place: as a person names it.
+        :raises SpecError: there is no such step or checkpoint.
+        :raises: as :meth:`rewind`.
+        """
+        note = next((note for note in notes(self.site) if note.id == place), None)
+        if note is not None:
+            self.restore(note)
+        else:
+            self.rewind(self.number(place))
+
+    def checkpoint(self) -> CheckpointNote | None:
+        """Save the present state; the session's run directory is kept then.
+
+        :returns: None where it cannot be saved, which the run says.
+        """
+        number = min(self.position, len(self.plan.steps) - 1)
+        when = When.BEFORE if self.step is not None else When.AFTER
+        note = self.trail.take(self.machine, number, self.plan.steps[number], when)
+        self.run.keep = self.run.keep or note is not None
+        return note
+
+    def command(self, line: str) -> None:
+        """Run a line of shell in the appliance; the run gets what it writes.
+
+        :raises CommandFailed: it ended with another status than 0.
+        """
+        self._agent.run(
+            "run-by-hand", {"COMMAND": line}, within=self._scaled(_COMMAND_SECONDS), on_output=self._step_line
+        )
+        self.repairs.append(f"ran: {line}")
+
+    def passes(self, check: bytes, path: str, *, cannot_tell: int) -> bool | None:
+        """Whether a check ends with exit status 0 in the appliance; None if it ends with ``cannot_tell``.
+
+        :param check: the program.
+        :param path: where it is put in the appliance.
+        """
+        self._agent.put(check, path, mode=0o755, within=self._scaled(_FILE_SECONDS))
+        within = self._scaled(_COMMAND_SECONDS)
+        try:
+            self._agent.run("run-by-hand", {"COMMAND": path}, within=within, on_output=self._step_line)
+        except CommandFailed as error:
+            return None if error.status == cannot_tell else False
+        return True
+
+    @property
+    def variables(self) -> Path:
+        """The variable store of the machine, as it is now."""
+        return self.run.directory.variables
+
+    def script(self, step: Step) -> str:
+        """The text of a step's script, as the guest has it."""
+        if step.file is not None:
+            return self.site.script(step.file.name).read_text(encoding="utf-8", errors="replace")
+        return self.get(f"{_SCRIPTS}/{step.script}").decode("utf-8", "replace")
+
+    def put(self, source: Path, path: str) -> None:
+        """Copy a file of the host into the appliance; the target is under ``/target``.
+
+        :raises HostError: the file cannot be read.
+        :raises CommandFailed: the guest cannot write it.
+        """
+        try:
+            data, mode = source.read_bytes(), source.stat().st_mode & 0o777
+        except OSError as error:
+            raise HostError(f"cannot read {source}: {error.strerror}") from error
+        self._agent.put(data, path, mode=mode, within=self._scaled(_FILE_SECONDS))
+        self.repairs.append(f"put {source.name} as {path}, {len(data)} bytes")
+
+    def get(self, path: str) -> bytes:
+        """What a file of the appliance holds.
+
+        :raises CommandFailed: the guest cannot read it.
+        """
+        return self._agent.get(path, within=self._scaled(_FILE_SECONDS))
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell the programs on the terminal how large its window is now; a guest that hangs is not told."""
+        if self.answers:
+            with suppress(GuestError):
+                sizes = {"ROWS": str(rows), "COLUMNS": str(columns)}
+                self._agent.run("resize-terminal", sizes, within=self._scaled(_ANSWER_SECONDS))
+
+    def note_shell(self, typed: str) -> None:
+        """Note what a person has done in a shell, as the terminal showed it."""
+        self.repairs.extend(["in a shell:", *(f"    {line}" for line in typed.splitlines())])
+
+    def _replace(self, step: Step, script: Path) -> None:
+        before = self.script(step)
+        try:
+            text = script.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise HostError(f"cannot read the script {script}: {error}") from error
+        if step.file is not None:
+            path = self.site.script(step.file.name)
+            path.unlink()  # a link to the build's own, perhaps
+            path.write_text(text, encoding="utf-8")
+        else:
+            self._agent.put(text.encode(), f"{_SCRIPTS}/{step.script}", mode=0o755, within=self._scaled(_FILE_SECONDS))
+        lines = difflib.unified_diff(before.splitlines(), text.splitlines(), "as it was", "by hand", lineterm="")
+        self.repairs.extend([f"ran '{step.name}' with an edited script:", *(f"    {line}" for line in lines)])
+
+    def _covered(self, disk: Disk) -> Disk:
+        """A disk of the build's, under an overlay that takes what is written."""
+        if not disk.writable:
+            return disk
+        path = overlay(disk.name, (disk.path,), self.site)
+        return evolve(disk, path=path, format="qcow2", backing=(disk.path,))
+
+    def _step_line(self, stream: str, line: str) -> None:
+        self.run.say(line, stream)
+
+    def _console_line(self, line: str) -> None:
+        self.run.say(line, "console")
+
+    def _scaled(self, seconds: float) -> float:
+        return seconds * self.plan.accelerator.accelerator.time_scale
+
+    @property
+    def up(self) -> Up:
+        """The running machine with its agent.
+
+        :raises ApiMisuse: nothing was restored or replayed yet.
+        """
+        if self._up is None:
+            raise ApiMisuse("the session has no machine; restore a checkpoint, rewind or replay first")
+        return self._up
+
+    @property
+    def _agent(self) -> Agent:
+        if not self.answers:
+            what = "the guest was saved while a step hung, so it runs no steps and takes no files"
+            raise GuestError(what, None, "look around in its shell, or rewind to a step")
+        return self.up.agent
+
+    def _leave(self) -> None:
+        self._machine.close()
+        self._machine, self._up = ExitStack(), None
