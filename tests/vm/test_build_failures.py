@@ -88,7 +88,7 @@ def test_guest_that_hangs(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> 
         hasty = evolve(prepared, plan=evolve(prepared.plan, steps=tuple(map(_hasty, prepared.plan.steps))))
         build.create(hasty, run)
         with pytest.raises(BuildFailed) as caught:
-            build.work(hasty, run)
+            build.work(hasty, "", run)
     error = caught.value
     assert error.step == "run the bootloader command"
     assert "no end of the guest script 'install-command' within 2 s" in error.cause

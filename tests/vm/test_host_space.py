@@ -54,6 +54,14 @@ def test_too_little_room_for_the_disk(place: Workplace) -> None:
     assert left(place.runs) == []
 
 
+def test_no_room_for_checkpoints(place: Workplace) -> None:
+    """Where the machine's memory has no room beside the disk, the build goes on without checkpoints and says so."""
+    done = build(with_room(place, place.runs, "400M"), trees.MINIMAL + trees.SYSTEMD_BOOT)
+    assert done.status == 0, done.stdout
+    assert any("no checkpoints are taken: " in event.get("text", "") for event in done.events())
+    assert (place.folder / "out" / "image" / "manifest.json").is_file()
+
+
 def test_room_that_ends_while_the_guest_writes(place: Workplace) -> None:
     """The disk's filesystem is full in the middle of a step: said at once, instead of a guest that stands still."""
     fill = trees.shell(

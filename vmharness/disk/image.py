@@ -105,6 +105,17 @@ def clone(source: Path, target: Path) -> None:
     sync(target)
 
 
+def link(source: Path, target: Path) -> None:
+    """Give a file that nobody changes any more a second name, or copy it where that cannot be.
+
+    :raises HostError: it cannot be copied.
+    """
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:  # another filesystem, or another user's file
+        clone(source, target)
+
+
 def create_overlay(base: Path, form: Format, target: Path) -> None:
     """Make a qcow2 image that reads from ``base`` (of format ``form``) and keeps every write to itself.
 

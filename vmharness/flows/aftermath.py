@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vmharness import __version__
 from vmharness.disk import image
-from vmharness.errors import CommandFailed, GuestError, VmharnessError
+from vmharness.errors import CommandFailed, GuestError, HostError, VmharnessError
 from vmharness.events import nobody
 from vmharness.flows.outputs import Prepared, firmware_identity
 from vmharness.flows.run import Run
@@ -40,8 +40,8 @@ def keep(prepared: Prepared, inputs: str, failure: Failure | None, run: Run) -> 
     assert plan.machine.kernel is not None
     directory.kernel.parent.mkdir(mode=0o700, exist_ok=True)
     image.clone(plan.spec.origin, directory.definition)
-    image.clone(plan.machine.kernel.image, directory.kernel)
-    image.clone(plan.machine.kernel.initrd, directory.initramfs)
+    image.link(plan.machine.kernel.image, directory.kernel)
+    image.link(plan.machine.kernel.initrd, directory.initramfs)
     accelerator = plan.accelerator.accelerator
     noted = Record(
         vmharness=__version__,
@@ -81,34 +81,41 @@ def failure_of(error: VmharnessError, prepared: Prepared, run: Run) -> Failure:
     )
 
 
-def complete(prepared: Prepared, failure: Failure, run: Run) -> None:
-    """See to it that there is a checkpoint before the step that failed.
+def kept_after_failure(prepared: Prepared, inputs: str, failure: Failure, run: Run) -> bool:
+    """Keep what is needed to enter a build that failed, with a checkpoint before the step that failed.
 
-    Where none was taken in time, the steps up to it are run again.
+    Where none was taken in time, the steps up to it are run again. What hinders it, the run says: the failure is the
+    news.
 
-    What hinders it, the run says; the run directory is as good as it was.
+    :returns: whether the build can be entered.
     """
-    directory, number = run.directory, failure.index
-    if prepared.checkpoints is Checkpoints.NONE or number is None:
-        return
-    if any(note.step == number and note.when is When.BEFORE for note in notes(directory)):
-        return
+    try:
+        keep(prepared, inputs, failure, run)
+    except (HostError, OSError) as error:
+        run.note(f"what is needed to enter the build cannot be kept: {str(error).splitlines()[0]}")
+        return False
+    number = failure.index
+    found = notes(run.directory)
+    if number is None or prepared.checkpoints is Checkpoints.NONE:
+        return True
+    if not any(note.step == number and note.when is When.BEFORE for note in found):
+        _go_back(prepared, number, run)
+    return True
+
+
+def _go_back(prepared: Prepared, number: int, run: Run) -> None:
+    step, directory = prepared.plan.steps[number], run.directory
     aside = RunDirectory(path=directory.path / _AGAIN)
     again = Run(directory=aside, emit=nobody)
     trail = Trail(run=again, directory=directory, policy=Checkpoints.NONE)
-    with run.part(f"go back to the state before '{failure.step}'"):
-        aside.path.mkdir(mode=0o700)
+    with run.part(f"go back to the state before '{step.name}'"):
         try:
+            aside.path.mkdir(mode=0o700)
             with Session(plan=prepared.plan, run=again, trail=trail) as session:
                 session.rewind(number)
-                trail.take(session.machine, number, prepared.plan.steps[number], When.BEFORE)
-        except VmharnessError as error:
-            run.note(f"the state before '{failure.step}' cannot be saved: {error.what}")
-
-
-def can_be_entered(directory: RunDirectory) -> bool:
-    """Whether a run directory holds what :mod:`vmharness.flows.reproduce` needs."""
-    return directory.record.exists()
+                trail.take(session.machine, number, step, When.BEFORE)
+        except (VmharnessError, OSError) as error:
+            run.note(f"the state before '{step.name}' cannot be saved: {str(error).splitlines()[0]}")
 
 
 def _end_of(transcript: Path) -> str:

@@ -127,9 +127,8 @@ def work(prepared: Prepared, inputs: str, run: Run) -> None:
         raise
     except (GuestError, QemuDied) as error:
         failure = aftermath.failure_of(error, prepared, run)
-        aftermath.keep(prepared, inputs, failure, run)
-        aftermath.complete(prepared, failure, run)
-        raise _failed(error, run, failure) from error
+        kept = aftermath.kept_after_failure(prepared, inputs, failure, run)
+        raise _failed(error, run, failure, enter=reproduce_command(run.directory) if kept else "") from error
 
 
 def secure(prepared: Prepared, run: Run) -> Prepared:
@@ -188,10 +187,12 @@ def check(prepared: Prepared, run: Run) -> None:
             raise _failed(error, run) from error
 
 
-def _failed(error: GuestError | QemuDied | VerificationFailed, run: Run, failure: Failure | None = None) -> BuildFailed:
+def _failed(
+    error: GuestError | QemuDied | VerificationFailed, run: Run, failure: Failure | None = None, enter: str = ""
+) -> BuildFailed:
     evidence = run.directory.transcript if isinstance(error, GuestError | QemuDied) else None
     failed = BuildFailed("the build failed", evidence, error.hint, run.current, error.sentence(), run.directory.path)
     if failure is not None:
         failed.step, failed.status, failed.kernel_line = failure.step, failure.status, failure.kernel_line
-        failed.enter = reproduce_command(run.directory)
+    failed.enter = enter
     return failed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -168,13 +167,10 @@ def _link(source: RunDirectory, own: RunDirectory) -> None:
 
 
 def _link_file(file: Path, target: Path) -> None:
-    try:
-        if file.is_symlink() or not file.is_file():
-            raise SpecError("the file is missing, or no plain file", origin=str(file))
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.link(file, target, follow_symlinks=False)
-    except OSError:  # another filesystem, or another user's file
-        image.clone(file, target)
+    if file.is_symlink() or not file.is_file():
+        raise SpecError("the file is missing, or no plain file", origin=str(file))
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    image.link(file, target)
 
 
 def _record(directory: RunDirectory, source: Path) -> Record:

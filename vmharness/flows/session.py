@@ -31,7 +31,7 @@ from vmharness.vm.console import Console
 from vmharness.vm.guest import Agent
 from vmharness.vm.machine import Machine
 
-_ANSWER_SECONDS = 5.0
+_ANSWER_SECONDS = 2.0
 _FILE_SECONDS = 60.0
 _COMMAND_SECONDS = 600.0
 _SCRIPTS = "/lib/vmharness/steps"

@@ -41,6 +41,22 @@ class Trail:
     policy: Checkpoints
     last: CheckpointNote | None = None
 
+    def memory_for(self, size: int) -> Path | None:
+        """The file for the guest's memory, so that saving it is cheap; None where no checkpoints are taken.
+
+        :param size: bytes of memory. Where there is no room for it and a checkpoint of it, none are taken, which the
+            run says.
+        """
+        if self.policy is Checkpoints.NONE:
+            return None
+        try:
+            image.require_space(self.directory.path, 2 * size + _ROOM)
+        except HostError as error:
+            self.run.note(f"no checkpoints are taken: {error.what}")
+            self.policy = Checkpoints.NONE
+            return None
+        return self.directory.memory
+
     def before(self, machine: Machine, number: int, step: Step) -> None:
         """Take the checkpoint before a step, where the policy wants one."""
         if self.policy is Checkpoints.NONE or (self.policy is Checkpoints.FAILURE and not step.foreign):

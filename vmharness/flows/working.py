@@ -36,7 +36,8 @@ def work(prepared: Prepared, run: Run) -> None:
     plan, guest, stop = prepared.plan, prepared.appliance, prepared.stop
     trail = Trail(run=run, directory=run.directory, policy=prepared.checkpoints)
     assert guest is not None
-    memory = None if trail.policy is Checkpoints.NONE else run.directory.memory
+    assert plan.machine is not None
+    memory = trail.memory_for(plan.machine.memory)
     with appliance_started(plan, guest.identity, run, resume=prepared.resume, memory=memory) as up:
         for disk in disks(plan, run.directory):
             up.machine.plug(disk)
