@@ -3,13 +3,14 @@
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from uuid import UUID
 
 import finished_disk
 import pytest
 from attrs import evolve
 
 from vmharness.disk import image, partitioning
-from vmharness.errors import HostError
+from vmharness.errors import HostError, VerificationFailed
 from vmharness.host import proc
 from vmharness.model.image import PartitionTable
 from vmharness.model.partitions import Layout, Scheme
@@ -52,6 +53,46 @@ def test_each_kind_of_table_is_written_as_planned(tmp_path: Path, table: Partiti
     disk = partitioned(tmp_path / "disk.raw", layout)
     assert partitioning.compare(layout, disk) == ()
     assert layout.scheme is not Scheme.GPT or partitioning.check_table(disk) == ()
+
+
+@pytest.mark.parametrize("table", [table for table in PartitionTable if table is not PartitionTable.DECLARED])
+def test_tables_of_others_are_read(tmp_path: Path, table: PartitionTable) -> None:
+    """A layout can be read from a disk alone: everything that the table says, and nothing that partitions hold."""
+    layout = make_layout(evolve(finished_disk.SPEC, partition_table=table), finished_disk.IDENTIFIERS, 8 * MIB)
+    found = partitioning.read_layout(partitioned(tmp_path / "disk.raw", layout))
+    assert (found.scheme, found.identifier, found.size) == (layout.scheme, layout.identifier, layout.size)
+    if layout.scheme is Scheme.GPT:
+        assert found.partitions == tuple(evolve(part, filesystem=None) for part in layout.partitions)
+    if layout.scheme is Scheme.MBR:
+        assert [evolve(part, role="") for part in found.partitions] == [
+            evolve(part, role="", filesystem=None) for part in layout.partitions
+        ]
+
+
+def test_roles_of_others_are_unique(disk: Path) -> None:
+    """Two partitions of one type, and one of an unknown type, have names of their own; all attributes count."""
+    edit(
+        disk,
+        "--new=3:0:+1M",
+        "--typecode=3:ef00",
+        "--new=4:0:+1M",
+        f"--typecode=4:{UUID(int=5)}",
+        "--attributes=4:set:60",
+    )
+    found = partitioning.read_layout(disk).partitions
+    assert [part.role for part in found] == ["esp", "root", "esp-3", "partition-4"]
+    assert found[3].attributes == 1 << 60
+
+
+def test_damaged_tables_of_others(disk: Path, tmp_path: Path) -> None:
+    """A damaged table is refused with sfdisk's words; a disk without one has none."""
+    with disk.open("r+b") as file:
+        file.seek(512 + 16)
+        file.write(b"bad")
+    with pytest.raises(VerificationFailed, match="damaged"):
+        partitioning.read_layout(disk)
+    image.create(tmp_path / "blank", MIB)
+    assert partitioning.read_layout(tmp_path / "blank").scheme is Scheme.NONE
 
 
 def test_a_missing_attribute_is_noticed(tmp_path: Path) -> None:

@@ -261,7 +261,8 @@ def test_the_guest_resets(new_machine: NewMachine, then: dict[str, float]) -> No
     with new_machine(guest=[{"log": "going down\n"}, reset, then]) as machine:
         machine.start()
         outcome = wait_on_log(machine)
-    assert outcome == Died(reason="the guest ended the machine (guest-reset)", stderr="", last_words="going down")
+    reason = "the guest ended the machine (guest-reset)"
+    assert outcome == Died(reason=reason, stderr="", last_words="going down", by_reset=True)
 
 
 def test_ended_from_outside(new_machine: NewMachine) -> None:

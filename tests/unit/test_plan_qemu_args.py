@@ -278,6 +278,9 @@ def test_screen_network_and_tpm() -> None:
     assert {device["driver"] for device in objects(spec, "-device")} >= {"VGA", "virtio-net-pci"}
     (net,) = objects(spec, "-netdev")
     assert net["hostfwd"] == [{"str": "tcp:127.0.0.1:0-:80"}]
+    assert "restrict" not in net
+    (net,) = objects(MachineSpec(accelerator=Accelerator.TCG, network=UserNetwork(restricted=True)), "-netdev")
+    assert net["restrict"] is True
     with_tpm = arguments(spec, Channels(monitor=3, log=4, tpm=5))
     assert ("-chardev", "socket,id=tpm,fd=5") in with_tpm
     assert ("-tpmdev", "emulator,id=tpm,chardev=tpm") in with_tpm

@@ -18,13 +18,13 @@ from vmharness.flows import variable_texts as texts
 from vmharness.flows.efivars import show as read_variables
 from vmharness.flows.reproduce import Opened
 from vmharness.flows.session import Session
-from vmharness.model.steps import Step
+from vmharness.model.steps import Action
 from vmharness.model.text import Cleaner, printable
 from vmharness.vm.machine import Machine
-from vmharness.vm.person import PersonShell
+from vmharness.vm.person import ConsoleShell, PersonShell
 
 
-def script_lines(session: Session, step: Step) -> Iterator[str]:
+def script_lines(session: Session, step: Action) -> Iterator[str]:
     """A step's parameters and its script, as lines for a person."""
     for name, value in sorted(step.parameters.items()):
         yield f"  {name}={shlex.quote(printable(value))}"
@@ -37,7 +37,7 @@ class Prompt:
     """Runs verbs on a session."""
 
     opened: Opened
-    _shell: PersonShell | None = field(default=None, init=False)
+    _shell: PersonShell | ConsoleShell | None = field(default=None, init=False)
     _shell_of: Machine | None = field(default=None, init=False)
 
     @property
@@ -118,7 +118,7 @@ class Prompt:
 
     def show(self, words: list[str]) -> None:
         """Show a step's parameters and script."""
-        step = self.session.step if not words else self.session.plan.steps[self.session.number(words[0])]
+        step = self.session.step if not words else self.session.plan.actions[self.session.number(words[0])]
         if step is None:
             raise SpecError("all steps are done; name one")
         click.echo(f"{step.name} ({step.script}), at most {step.deadline:.0f} s")
@@ -135,6 +135,11 @@ class Prompt:
                 same = error.what == failure.sentence
                 click.echo(f"-- it failed {'as in the build' if same else 'otherwise than in the build'}", err=True)
             raise
+
+    def skip(self, _words: list[str]) -> None:
+        """Take the next step for done."""
+        self.session.skip()
+        self.steps([])
 
     def edit(self, _words: list[str]) -> None:
         """Edit the next step's script, and run it."""
@@ -210,10 +215,10 @@ class Prompt:
         words = "left the shell, which runs on; the verb shell enters it again" if left else "the shell ended"
         click.echo(f"\n-- {words}", err=True)
 
-    def _current_shell(self) -> PersonShell:
+    def _current_shell(self) -> PersonShell | ConsoleShell:
         """The shell of the present machine: after a rewind that is another one."""
         if self._shell is None or self._shell_of is not self.session.machine:
-            self._shell, self._shell_of = PersonShell(self.session.terminal), self.session.machine
+            self._shell, self._shell_of = self.session.shell(), self.session.machine
         return self._shell
 
 
@@ -237,6 +242,7 @@ VERBS = {
         usage="retry [FILE]", words="run the next step again, or an edited copy of its script", act=Prompt.retry, most=1
     ),
     "edit": Verb(usage="edit", words="edit the next step's script with $EDITOR, and run it", act=Prompt.edit),
+    "skip": Verb(usage="skip", words="take the next step for done: you have done it by hand", act=Prompt.skip),
     "run": Verb(usage="run COMMAND...", words="run a command in the appliance", act=Prompt.command, least=1, most=999),
     "rewind": Verb(
         usage="rewind STEP|CHECKPOINT",

@@ -111,9 +111,9 @@ def _greet(opened: Opened) -> None:
     if step is None:
         click.echo("all its steps are done", err=True)
         return
-    number = f"step {session.position + 1} of {len(session.plan.steps)}"
+    number = f"step {session.position + 1} of {len(session.plan.actions)}"
     click.secho(f"this is the state before {number}, '{step.name}':", bold=True, err=True)
     if session.answers:
         for line in script_lines(session, step):
             click.echo(line, err=True)
-    click.echo("the target is in /target; Ctrl-] or exit: the prompt with the verbs; help there names them", err=True)
+    click.echo(f"{session.shell_words}: the prompt with the verbs; help there names them", err=True)

@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from attrs import frozen
+from attrs import evolve, frozen
 
-from vmharness.errors import HostError
+from vmharness.errors import HostError, VerificationFailed
 from vmharness.host import proc
-from vmharness.model.partitions import SECTOR, Layout, Partition, Scheme
+from vmharness.model.partition_types import designator_of
+from vmharness.model.partitions import BIOS_BOOT_TYPE, SECTOR, XBOOTLDR_TYPE, Layout, Partition, Scheme
 
 # The table takes 33 sectors at each end, and the protective MBR one more at the beginning (UEFI 2.10, section 5.3).
 _FIRST_USABLE = 34
 _ENTRIES = 128
 _ESP_TYPES = {"c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "ef"}
+_ROLES = {BIOS_BOOT_TYPE: "bios", XBOOTLDR_TYPE: "boot"}
 _LEGACY_BIOS_BOOTABLE = 1 << 2  # UEFI 2.10, table 5-8
 _ATTRIBUTES = {0: "RequiredPartition", 1: "NoBlockIOProtocol", 2: "LegacyBIOSBootable"}
 _CLEAN = re.compile(
@@ -102,6 +104,63 @@ def read_partitions(disk: Path) -> tuple[FoundPartition, ...]:
             identity=UUID(entry["uuid"]) if table["label"] == "gpt" else int(table["id"], 16),
         )
         for entry in table.get("partitions", ())
+    )
+
+
+def read_layout(disk: Path) -> Layout:
+    """The table of a raw disk, whoever made it, without what its partitions hold; none is a layout, too.
+
+    :raises VerificationFailed: the table is damaged.
+    """
+    size = disk.stat().st_size
+    done = proc.run(["sfdisk", "--json", disk], doing="reading the partition table", ok=range(256))
+    if done.status != 0:
+        return Layout(scheme=Scheme.NONE, size=size, partitions=())
+    complaints = tuple(line.strip() for line in done.stderr.decode("utf-8", "replace").split("\n") if line.strip())
+    if complaints:
+        raise VerificationFailed("the partition table is damaged", findings=complaints)
+    table = json.loads(done.stdout)["partitiontable"]
+    is_gpt = table["label"] == "gpt"
+    found: list[Partition] = []
+    for entry in sorted(table.get("partitions", ()), key=lambda entry: _number(table["device"], entry["node"])):
+        part = _found_gpt(table["device"], entry) if is_gpt else _found_mbr(table["device"], entry)
+        taken = {other.role for other in found}
+        found.append(evolve(part, role=f"{part.role}-{part.number}") if part.role in taken else part)
+    return Layout(
+        scheme=Scheme.GPT if is_gpt else Scheme.MBR,
+        identifier=UUID(table["id"]) if is_gpt else int(table["id"], 16),
+        size=size,
+        partitions=tuple(found),
+    )
+
+
+def _found_gpt(device: str, entry: dict[str, Any]) -> Partition:
+    kind = UUID(entry["type"])
+    words = set(entry.get("attrs", "").split())
+    bits = sum(1 << bit for bit, word in _ATTRIBUTES.items() if word in words)
+    own = next((word.removeprefix("GUID:") for word in words if word.startswith("GUID:")), "")
+    return Partition(
+        number=_number(device, entry["node"]),
+        role=_ROLES.get(kind) or designator_of(kind) or f"partition-{_number(device, entry['node'])}",
+        name=entry.get("name", ""),
+        type=kind,
+        guid=UUID(entry["uuid"]),
+        start=entry["start"],
+        sectors=entry["size"],
+        active=bool(bits & _LEGACY_BIOS_BOOTABLE),
+        attributes=(bits & ~_LEGACY_BIOS_BOOTABLE) | sum(1 << int(bit) for bit in own.split(",") if bit),
+    )
+
+
+def _found_mbr(device: str, entry: dict[str, Any]) -> Partition:
+    number, kind = _number(device, entry["node"]), int(entry["type"], 16)
+    return Partition(
+        number=number,
+        role="esp" if entry["type"].lower() in _ESP_TYPES else f"partition-{number}",
+        type=kind,
+        start=entry["start"],
+        sectors=entry["size"],
+        active=bool(entry.get("bootable")),
     )
 
 

@@ -10,7 +10,7 @@ from vmharness.errors import CommandFailed, GuestError, HostError, VmharnessErro
 from vmharness.events import nobody
 from vmharness.flows.outputs import Prepared, firmware_identity
 from vmharness.flows.run import Run
-from vmharness.flows.session import Session
+from vmharness.flows.sessions import session_on
 from vmharness.flows.trail import Trail, notes
 from vmharness.host import here
 from vmharness.host.rundir import RunDirectory
@@ -37,11 +37,11 @@ def keep(prepared: Prepared, inputs: str, failure: Failure | None, run: Run) -> 
     plan, directory = prepared.plan, run.directory
     directory.memory.unlink(missing_ok=True)  # what is needed of it is in the checkpoints
     assert plan.machine is not None
-    assert plan.machine.kernel is not None
-    directory.kernel.parent.mkdir(mode=0o700, exist_ok=True)
     image.clone(plan.spec.origin, directory.definition)
-    image.link(plan.machine.kernel.image, directory.kernel)
-    image.link(plan.machine.kernel.initrd, directory.initramfs)
+    if plan.machine.kernel is not None:
+        directory.kernel.parent.mkdir(mode=0o700, exist_ok=True)
+        image.link(plan.machine.kernel.image.resolve(), directory.kernel)
+        image.link(plan.machine.kernel.initrd.resolve(), directory.initramfs)
     accelerator = plan.accelerator.accelerator
     noted = Record(
         vmharness=__version__,
@@ -57,6 +57,7 @@ def keep(prepared: Prepared, inputs: str, failure: Failure | None, run: Run) -> 
         kernel=plan.start.kernel.taken if plan.start is not None else None,
         appliance=prepared.appliance.identity if prepared.appliance is not None else None,
         contents=directory.contents.exists(),
+        media=prepared.media,
         signed=prepared.signed,
         times=tuple(StepTime(step=step, seconds=round(took, 3)) for step, took in run.seconds.items()),
         failure=failure,
@@ -69,7 +70,7 @@ def failure_of(error: VmharnessError, prepared: Prepared, run: Run) -> Failure:
 
     :param error: what ended the part that was running.
     """
-    numbers = {step.name: number for number, step in enumerate(prepared.plan.steps)}
+    numbers = {step.name: number for number, step in enumerate(prepared.plan.actions)}
     return Failure(
         step=run.current,
         index=numbers.get(run.current),
@@ -104,14 +105,14 @@ def kept_after_failure(prepared: Prepared, inputs: str, failure: Failure, run: R
 
 
 def _go_back(prepared: Prepared, number: int, run: Run) -> None:
-    step, directory = prepared.plan.steps[number], run.directory
+    step, directory = prepared.plan.actions[number], run.directory
     aside = RunDirectory(path=directory.path / _AGAIN)
     again = Run(directory=aside, emit=nobody)
     trail = Trail(run=again, directory=directory, policy=Checkpoints.NONE)
     with run.part(f"go back to the state before '{step.name}'"):
         try:
             aside.path.mkdir(mode=0o700)
-            with Session(plan=prepared.plan, run=again, trail=trail) as session:
+            with session_on(prepared.plan, again, trail) as session:
                 session.rewind(number)
                 trail.take(session.machine, number, step, When.BEFORE)
         except (VmharnessError, OSError) as error:

@@ -12,7 +12,7 @@ from vmharness.flows.reproduce import Opened
 from vmharness.flows.session import Session
 from vmharness.flows.trail import notes
 from vmharness.model.checkpoint import When
-from vmharness.model.steps import Step
+from vmharness.model.steps import Action
 
 _CANNOT_TELL = 125
 """Exit status of a check that cannot tell, as with ``git bisect run``."""
@@ -29,7 +29,7 @@ class Found:
     :param tried: how many states were looked at.
     """
 
-    step: Step
+    step: Action
     good: str
     tried: int
 
@@ -39,7 +39,7 @@ class _Place:
     """A state of the build: how to get there, and the step that led to it (none to the very first)."""
 
     words: str
-    step: Step | None
+    step: Action | None
     go: Callable[[], None]
 
 
@@ -107,7 +107,7 @@ def _nearest_telling(looker: _Looker, good: int, bad: int) -> int | None:
 
 def _places(opened: Opened) -> list[_Place]:
     session, failure = opened.session, opened.record.failure
-    steps = session.plan.steps
+    steps = session.plan.actions
     done = len(steps) if failure is None or failure.index is None else min(failure.index, len(steps))
 
     def before(number: int) -> _Place:

@@ -21,6 +21,7 @@ from vmharness.host import publish
 from vmharness.model import manifest
 from vmharness.model.bootloader import BOOTLOADERS
 from vmharness.model.checkpoint import Checkpoints
+from vmharness.model.dialogue import Network
 from vmharness.model.partitions import Blocks, Erofs, GuestMade, ReadOnly, Swap
 from vmharness.model.record import Failure
 from vmharness.model.sizes import MIB
@@ -47,6 +48,7 @@ def build(definition: Path, output: Path, options: Options | None = None, emit: 
         prepared = prepare(spec, options, run)
         inputs = uptodate.inputs_of(prepared)
         anew = options.rebuild or prepared.stop is not None or prepared.checkpoints is Checkpoints.ALL
+        anew = anew or (spec.install is not None and spec.install.network is not Network.NONE)
         done = None if anew else _done_before(output, inputs, run)
         if done is None:
             create(prepared, run)
@@ -110,13 +112,16 @@ def work(prepared: Prepared, inputs: str, run: Run) -> None:
     :raises BuildStopped: it stopped where it was to stop.
     """
     # They bring asyncio, QEMU's monitor and the consoles, for which an answer "up to date" should not wait.
-    from vmharness.flows import aftermath, working  # noqa: PLC0415 -- see above
+    from vmharness.flows import aftermath, installing, working  # noqa: PLC0415 -- see above
 
     if prepared.plan.machine is None:
         run.directory.disk.rename(run.directory.finished)
         return
     try:
-        working.work(prepared, run)
+        if prepared.plan.spec.install is not None:
+            installing.work(prepared, run)
+        else:
+            working.work(prepared, run)
         if prepared.checkpoints is Checkpoints.ALL:
             aftermath.keep(prepared, inputs, None, run)
             run.keep = True
@@ -149,9 +154,18 @@ def secure(prepared: Prepared, run: Run) -> Prepared:
 def finish(prepared: Prepared, run: Run) -> Prepared:
     """Finish on the host a root filesystem that was packed; with an automatic size, cut the disk to what it takes.
 
+    Of a disk that an installer has made, look how it is divided.
+
     :raises BuildFailed: there is no such filesystem.
     """
     plan = prepared.plan
+    if plan.spec.install is not None:
+        from vmharness.flows import installing  # noqa: PLC0415 -- it brings what work brings
+
+        try:
+            return installing.read_back(prepared, run)
+        except VerificationFailed as error:
+            raise _failed(error, run) from error
     root = plan.layout.find("root")
     if root is None or not isinstance(root.filesystem, ReadOnly):
         return prepared
@@ -173,6 +187,8 @@ def check(prepared: Prepared, run: Run) -> None:
     :raises BuildFailed: they differ; nothing is published.
     """
     plan = prepared.plan
+    if plan.spec.install is not None:  # nothing was planned
+        return
     store = run.directory.variables if plan.spec.efi.touch_variables else None
     with run.part("verify the disk and the variables" if store else "verify the disk"):
         expected = verify.Expectations(

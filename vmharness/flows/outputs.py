@@ -47,6 +47,7 @@ class Prepared:
     :param checkpoints: which are taken on the way.
     :param stop: where the build is to stop on purpose, or None.
     :param repairs: what was done by hand, one thing a line, where the build was ended in a session; None otherwise.
+    :param media: what an installer was started from.
     :param signed: what was signed for Secure Boot.
     :param key_files: keys that were made for the image and are published with it, each with its role.
     """
@@ -61,6 +62,7 @@ class Prepared:
     checkpoints: Checkpoints = Checkpoints.NONE
     stop: Stop | None = None
     repairs: tuple[str, ...] | None = None
+    media: tuple[manifest.SourceFile, ...] = ()
     signed: tuple[manifest.SignedFile, ...] = ()
     key_files: Mapping[Path, str] = field(factory=dict)
 
@@ -86,7 +88,8 @@ def deliver(prepared: Prepared, output: Path, inputs: str, run: Run) -> manifest
         for path, role in prepared.key_files.items():
             names[path.name] = role
             _copy_synced(path, folder / path.name, mode=path.stat().st_mode & 0o777)
-        hooks.after_build(plan.spec, folder, name, VARIABLES_NAME if VARIABLES_NAME in names else None, run)
+        if prepared.repairs is None:  # in a session the definition may be a stranger's
+            hooks.after_build(plan.spec, folder, name, VARIABLES_NAME if VARIABLES_NAME in names else None, run)
         names |= {path.name: "extra" for path in sorted(folder.iterdir()) if path.name not in names}
         with run.part("write the manifest"):
             files = tuple(_output_file(role, folder / file) for file, role in names.items())
@@ -133,7 +136,8 @@ def _manifest(
         table=plan.layout,
         variables=variables,
         firmware=firmware_identity(plan.firmware) if plan.firmware is not None else None,
-        bootloader=spec.bootloader.install.name,
+        bootloader=spec.bootloader.install.name if spec.install is None else manifest.INSTALLER,
+        media=prepared.media,
         kernel=plan.start.kernel.taken if plan.start is not None else None,
         accelerator=plan.accelerator.accelerator.value,
         tools=dict(prepared.tools),

@@ -7,21 +7,24 @@ from pathlib import Path
 
 from attrs import frozen
 
+from vmharness.errors import SpecError
 from vmharness.flows import hooks
 from vmharness.flows.filling import stage_partitions, tools_for
 from vmharness.flows.outputs import Prepared
 from vmharness.flows.run import Run
 from vmharness.flows.scripts import copy_scripts
-from vmharness.host import appliance, kernel, vmlinux
+from vmharness.host import appliance, cache, kernel, vmlinux
 from vmharness.host.appliance import Appliance
 from vmharness.host.guest_tools import guest_tools
 from vmharness.host.probe import BUILD_TOOLS, probe
 from vmharness.model.bootloader import BOOTLOADERS, Argument
 from vmharness.model.checkpoint import Checkpoints
+from vmharness.model.dialogue import InstallSpec, Sight
 from vmharness.model.facts import HostFacts
 from vmharness.model.firmware import Firmware
 from vmharness.model.hardware import DirectKernel
 from vmharness.model.image import ImageSpec
+from vmharness.model.manifest import SourceFile
 from vmharness.model.sources import DebianSource, NixSource
 from vmharness.plan import identity, stored
 from vmharness.plan import make as planning
@@ -67,6 +70,8 @@ class Options:
 def prepare(spec: ImageSpec, options: Options, run: Run) -> Prepared:
     """Look at the host, stage the tree, decide everything. Touches nothing but the cache and the run directory."""
     hooks.require(spec)
+    if spec.install is not None:
+        return _prepare_install(spec, spec.install, options, run)
     scripts = copy_scripts(spec, run.directory)
     if spec.secure_boot.wanted:
         from vmharness.flows import signing  # noqa: PLC0415 -- it brings what reads certificates, for 0.1 s
@@ -134,6 +139,33 @@ def _prepare_declared(  # noqa: PLR0913, PLR0917 -- what prepare has found out
         contents=None,
         appliance=None,
         resume=options.resume,
+    )
+
+
+def _prepare_install(spec: ImageSpec, install: InstallSpec, options: Options, run: Run) -> Prepared:
+    """The preparation of an image that an installer makes."""
+    for key, path in install.files:
+        if not path.is_file():
+            raise SpecError(f"there is no file {path}", origin=str(spec.origin), key=f"install.{key}")
+    with run.part("look at the host"):
+        reader = ("tesseract",) if any(entry.sight is Sight.DISPLAY for entry in install.dialogue) else ()
+        facts = probe(accel=options.accel, firmware=spec.efi.firmware, tools=(*BUILD_TOOLS, *reader))
+        firmware = None
+        if spec.has_esp:
+            firmware = select(spec.efi.firmware, facts.descriptors, origin=str(spec.origin))
+    plan = planning.make_install(spec, install, accelerator=facts.accelerator, firmware=firmware)
+    run.directory.plan.write_text(stored.to_json(plan))
+    return Prepared(
+        plan=plan,
+        seed=spec.name,
+        tools=facts.versions,
+        trees={},
+        contents=None,
+        appliance=None,
+        resume=False,
+        checkpoints=options.checkpoints,
+        stop=stop_of(plan.actions, options.break_before, options.break_after),
+        media=tuple(SourceFile(path=path, sha256=cache.remembered_digest(path)) for _key, path in install.files),
     )
 
 

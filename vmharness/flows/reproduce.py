@@ -12,11 +12,12 @@ from vmharness.disk import image
 from vmharness.disk.qcow2 import require_plain_qcow2
 from vmharness.errors import HostError, SpecError
 from vmharness.events import Emit, nobody
-from vmharness.flows import build, working
+from vmharness.flows import build
 from vmharness.flows.definition import read_definition
 from vmharness.flows.outputs import Prepared, deliver
 from vmharness.flows.run import Run, recorded
 from vmharness.flows.session import Session
+from vmharness.flows.sessions import session_on
 from vmharness.flows.trail import Trail, notes
 from vmharness.host import descriptors, here, publish, rundir
 from vmharness.host.rundir import RunDirectory
@@ -65,7 +66,7 @@ def entered(source: Path, at: str | None = None, *, replay: bool = False, emit: 
         trail = Trail(run=run, directory=directory, policy=Checkpoints.NONE)
         with (
             rundir.socket_place(directory.path, _QMP) as socket,
-            Session(plan=_with_monitor(plan, socket), run=run, trail=trail) as session,
+            session_on(_with_monitor(plan, socket), run, trail, offline=not source.is_dir()) as session,
         ):
             if socket.parent != directory.path:
                 (directory.path / _QMP).symlink_to(socket)
@@ -90,8 +91,8 @@ def go_on(opened: Opened, output: Path) -> manifest.Manifest:
     if plan.spec.secure_boot.wanted and plan.spec.secure_boot.keys is not None:
         what = f"the image would be signed with the keys in {plan.spec.secure_boot.keys}, which a session does not do"
         raise SpecError(what, origin=str(plan.spec.origin), hint="correct the definition, and build")
-    session.advance(len(plan.steps))
-    working.finish(session.up, run, in_place=False)
+    session.advance(len(plan.actions))
+    session.finish()
     if plan.spec.hooks.after_build:
         run.note(f"not run, since this is no build: {' '.join(plan.spec.hooks.after_build)}")
     prepared = Prepared(
@@ -102,6 +103,7 @@ def go_on(opened: Opened, output: Path) -> manifest.Manifest:
         contents=None,
         appliance=None,
         resume=True,
+        media=record.media,
         repairs=tuple(session.repairs),
     )
     prepared = build.finish(build.secure(prepared, run), run)
@@ -155,8 +157,9 @@ def _link(source: RunDirectory, own: RunDirectory) -> None:
         )
     found = notes(source)
     images = {name for note in found for disk in note.disks for name in disk.images}
-    files = {source.record, source.plan, source.definition, source.kernel, source.initramfs, source.disk}
-    files |= {path for path in (source.tree, source.contents, *source.scripts.glob("*")) if path.exists()}
+    files = {source.record, source.plan, source.definition, source.disk}
+    optional = (source.kernel, source.initramfs, source.tree, source.contents, source.installer)
+    files |= {path for path in (*optional, *source.scripts.glob("*")) if path.exists()}
     files |= {source.path / name for name in images}
     files |= {path for note in found for path in (source.checkpoints / note.id).rglob("*") if path.is_file()}
     largest = max(path.stat().st_size for path in (source.disk, source.tree) if path.exists())
@@ -208,7 +211,7 @@ def _go_to(session: Session, record: Record, at: str | None, *, replay: bool) ->
     if named is not None and not replay:
         session.restore(named)
         return
-    number = _stopped_at(record, found, len(session.plan.steps)) if at is None else numbered(session.plan.steps, at)
+    number = _stopped_at(record, found, len(session.plan.actions)) if at is None else numbered(session.plan.actions, at)
     if replay:
         session.replay()
         session.advance(number)

@@ -16,6 +16,7 @@ from attrs import define, evolve, field, frozen
 
 from vmharness.disk import image
 from vmharness.errors import ApiMisuse, CommandFailed, GuestError, HostError
+from vmharness.flows import working
 from vmharness.flows.bringup import Up, wake_parameters
 from vmharness.flows.run import Run
 from vmharness.flows.steps import run_step
@@ -24,12 +25,12 @@ from vmharness.flows.working import appliance_started, disks
 from vmharness.host.rundir import RunDirectory
 from vmharness.model.checkpoint import CheckpointNote, When
 from vmharness.model.hardware import Disk
-from vmharness.model.steps import Step
+from vmharness.model.steps import Action, Step
 from vmharness.plan.make import Plan
 from vmharness.plan.stopping import numbered
-from vmharness.vm.console import Console
 from vmharness.vm.guest import Agent
 from vmharness.vm.machine import Machine
+from vmharness.vm.person import ConsoleShell, PersonShell
 
 _ANSWER_SECONDS = 2.0
 _FILE_SECONDS = 60.0
@@ -47,7 +48,7 @@ class Passed:
     """
 
     number: int
-    step: Step
+    step: Action
     state: str
     checkpoints: tuple[str, ...]
 
@@ -90,14 +91,18 @@ class Session:
         return self.up.machine
 
     @property
-    def terminal(self) -> Console:
-        """The console on which the guest gives a person a shell."""
-        return self.machine.terminal
+    def shell_words(self) -> str:
+        """What a person is told before they enter the shell."""
+        return "the target is in /target; Ctrl-] or exit"
+
+    def shell(self) -> PersonShell | ConsoleShell:
+        """A shell for a person, in the present machine."""
+        return PersonShell(self.machine.terminal)
 
     @property
-    def step(self) -> Step | None:
+    def step(self) -> Action | None:
         """The step that runs next; None when all are done."""
-        return self.plan.steps[self.position] if self.position < len(self.plan.steps) else None
+        return self.plan.actions[self.position] if self.position < len(self.plan.actions) else None
 
     @property
     def steps(self) -> tuple[Passed, ...]:
@@ -110,7 +115,7 @@ class Session:
                 state="done" if number < self.position else "next" if number == self.position else "to come",
                 checkpoints=tuple(note.id for note in found if note.step == number),
             )
-            for number, step in enumerate(self.plan.steps)
+            for number, step in enumerate(self.plan.actions)
         )
 
     def rewind(self, number: int) -> None:
@@ -185,21 +190,35 @@ class Session:
         :raises ApiMisuse: there is no step left.
         :raises HostError: the copy cannot be read.
         """
-        step = self.step
-        if step is None:
+        if self.step is None:
             raise ApiMisuse("all steps are done")
+        step = self.plan.steps[self.position]
         if script is not None:
             self._replace(step, script)
         self.trail.before(self.machine, self.position, step)
         run_step(self._agent, step, evolve(self.run, directory=self.site))
         self.position += 1
 
+    def skip(self) -> None:
+        """Take the next step for done, since a person has done by hand what it does.
+
+        :raises ApiMisuse: there is no step left.
+        """
+        if self.step is None:
+            raise ApiMisuse("all steps are done")
+        self.repairs.append(f"took '{self.step.name}' for done")
+        self.position += 1
+
+    def finish(self) -> None:
+        """Switch off the machine, in which all steps are done, and make its disk one file."""
+        working.finish(self.up, self.run, in_place=False)
+
     def number(self, wanted: str) -> int:
         """The number, from 0 on, of the step that a person means.
 
         :raises SpecError: there is no such step.
         """
-        return numbered(self.plan.steps, wanted)
+        return numbered(self.plan.actions, wanted)
 
     def go_to(self, place: str) -> None:
         """Go to the state before a step, or to a checkpoint.
@@ -219,9 +238,9 @@ class Session:
 
         :returns: None where it cannot be saved, which the run says.
         """
-        number = min(self.position, len(self.plan.steps) - 1)
+        number = min(self.position, len(self.plan.actions) - 1)
         when = When.BEFORE if self.step is not None else When.AFTER
-        note = self.trail.take(self.machine, number, self.plan.steps[number], when)
+        note = self.trail.take(self.machine, number, self.plan.actions[number], when)
         self.run.keep = self.run.keep or note is not None
         return note
 
@@ -254,8 +273,9 @@ class Session:
         """The variable store of the machine, as it is now."""
         return self.run.directory.variables
 
-    def script(self, step: Step) -> str:
+    def script(self, step: Action) -> str:
         """The text of a step's script, as the guest has it."""
+        assert isinstance(step, Step)
         if step.file is not None:
             return self.site.script(step.file.name).read_text(encoding="utf-8", errors="replace")
         return self.get(f"{_SCRIPTS}/{step.script}").decode("utf-8", "replace")
@@ -291,6 +311,11 @@ class Session:
         """Note what a person has done in a shell, as the terminal showed it."""
         self.repairs.extend(["in a shell:", *(f"    {line}" for line in typed.splitlines())])
 
+    def note_edited(self, name: str, before: str, after: str) -> None:
+        """Note that an edited copy of a step's script was run."""
+        lines = difflib.unified_diff(before.splitlines(), after.splitlines(), "as it was", "by hand", lineterm="")
+        self.repairs.extend([f"ran '{name}' with an edited script:", *(f"    {line}" for line in lines)])
+
     def _replace(self, step: Step, script: Path) -> None:
         before = self.script(step)
         try:
@@ -303,8 +328,7 @@ class Session:
             path.write_text(text, encoding="utf-8")
         else:
             self._agent.put(text.encode(), f"{_SCRIPTS}/{step.script}", mode=0o755, within=self._scaled(_FILE_SECONDS))
-        lines = difflib.unified_diff(before.splitlines(), text.splitlines(), "as it was", "by hand", lineterm="")
-        self.repairs.extend([f"ran '{step.name}' with an edited script:", *(f"    {line}" for line in lines)])
+        self.note_edited(step.name, before, text)
 
     def _covered(self, disk: Disk) -> Disk:
         """A disk of the build's, under an overlay that takes what is written."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from attrs import define, evolve, frozen
@@ -18,7 +18,7 @@ from vmharness.model import checkpoint
 from vmharness.model.checkpoint import CheckpointNote, Checkpoints, SavedDisk, When
 from vmharness.model.hardware import Disk, MachineSpec
 from vmharness.model.sizes import MIB
-from vmharness.model.steps import Step
+from vmharness.model.steps import Action
 from vmharness.vm import checkpoints
 from vmharness.vm.machine import Machine
 
@@ -34,12 +34,14 @@ class Trail:
     :param directory: gets them.
     :param policy: which are taken. It becomes ``NONE`` when there is no room for them.
     :param last: the checkpoint from which the machine has come.
+    :param beside: is called with each checkpoint's folder while the guest stands still, for what it takes besides.
     """
 
     run: Run
     directory: RunDirectory
     policy: Checkpoints
     last: CheckpointNote | None = None
+    beside: Callable[[Path], None] | None = None
 
     def memory_for(self, size: int) -> Path | None:
         """The file for the guest's memory, so that saving it is cheap; None where no checkpoints are taken.
@@ -57,7 +59,7 @@ class Trail:
             return None
         return self.directory.memory
 
-    def before(self, machine: Machine, number: int, step: Step) -> None:
+    def before(self, machine: Machine, number: int, step: Action) -> None:
         """Take the checkpoint before a step, where the policy wants one."""
         if self.policy is Checkpoints.NONE or (self.policy is Checkpoints.FAILURE and not step.foreign):
             return
@@ -67,7 +69,7 @@ class Trail:
         elif self.policy is Checkpoints.FAILURE and earlier is not None:
             forget(self.directory, earlier)
 
-    def take(self, machine: Machine, number: int, step: Step, when: When) -> CheckpointNote | None:
+    def take(self, machine: Machine, number: int, step: Action, when: When) -> CheckpointNote | None:
         """Take a checkpoint now; the machine goes on as it did.
 
         :returns: its note; None where there is no room for it or QEMU cannot, which the run says.
@@ -79,7 +81,7 @@ class Trail:
             name = _free_name(directory, number, when)
             folder = directory.checkpoints / name
             parts = _overlays(machine.spec, directory)
-            taken = checkpoints.branch(machine, folder, parts)
+            taken = checkpoints.branch(machine, folder, parts, self.beside)
         except (HostError, QemuError) as error:
             self.run.note(f"no checkpoint {when.value} '{step.name}', the run goes on without: {error.what}")
             return None
@@ -171,9 +173,9 @@ def restorable(note: CheckpointNote, site: RunDirectory, spec: MachineSpec, own:
 def _own_disk(disk: SavedDisk, site: RunDirectory) -> Disk:
     images = tuple(site.path / name for name in disk.images)
     if disk.read_only:
-        return Disk(name=disk.name, path=images[-1], port=disk.port, read_only=True)
+        return Disk(name=disk.name, path=images[-1], bus=disk.bus, port=disk.port, read_only=True)
     path = overlay(disk.name, images, site)
-    return Disk(name=disk.name, path=path, format="qcow2", port=disk.port, backing=images)
+    return Disk(name=disk.name, path=path, format="qcow2", bus=disk.bus, port=disk.port, backing=images)
 
 
 def _overlays(spec: MachineSpec, own: RunDirectory) -> dict[str, Path]:
@@ -194,7 +196,7 @@ def overlay(name: str, images: tuple[Path, ...], own: RunDirectory) -> Path:
 
 def _saved_disk(disk: Disk, folder: Path) -> SavedDisk:
     images = tuple(str(path.relative_to(folder)) for path in (*disk.backing, disk.path))
-    return SavedDisk(name=disk.name, port=disk.port, read_only=not disk.writable, images=images)
+    return SavedDisk(name=disk.name, bus=disk.bus, port=disk.port, read_only=not disk.writable, images=images)
 
 
 def _free_name(directory: RunDirectory, number: int, when: When) -> str:

@@ -40,6 +40,7 @@ def inputs_of(prepared: Prepared) -> str:
         ],
         "hooks": hooks.inputs(plan.spec),
         "keys": _keys(plan.spec),
+        "media": [file.sha256 for file in prepared.media],
         "tools": dict(prepared.tools),
         "vmharness": _own_digest(),
     }

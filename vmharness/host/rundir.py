@@ -112,6 +112,11 @@ class RunDirectory:
         return self.path / "contents.tar"
 
     @property
+    def installer(self) -> Path:
+        """The ISO image from which an installer starts."""
+        return self.path / "installer.iso"
+
+    @property
     def definition(self) -> Path:
         """A copy of the image definition."""
         return self.path / "definition.toml"

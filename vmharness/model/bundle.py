@@ -36,11 +36,12 @@ _NAMES = re.compile(
             r"appliance/(?:kernel|initramfs)",
             r"(?:disk|tree)\.raw",
             r"contents\.tar",
+            r"installer\.iso",
             r"efi-vars\.fd",
             rf"layers/{_WORD}\.qcow2",
             # called as the definition's steps are, which is as people like it
             r"scripts/(?!\.{1,2}\Z)[^/]{1,80}",
-            rf"checkpoints/{_WORD}/(?:checkpoint\.json|state|devices|memory|efi-vars\.fd|tpm/{_WORD})",
+            rf"checkpoints/{_WORD}/(?:checkpoint\.json|state|console\.log|unread\.json|devices|memory|efi-vars\.fd|tpm/{_WORD})",
         )
     )
 )

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from attrs import Attribute, field, frozen
 
 from vmharness.model import serial
+from vmharness.model.hardware import Bus
 
 NOTE_NAME = "checkpoint.json"
 SCHEMA = 1
@@ -57,9 +58,11 @@ class SavedDisk:
     :param port: the root port that it is plugged into, or None.
     :param images: the files that make it up, relative to the run directory, the lowest first: a raw image, then qcow2
         overlays.
+    :param bus: how it is connected.
     """
 
     name: str
+    bus: Bus = Bus.VIRTIO
     port: int | None = None
     read_only: bool = False
     images: tuple[str, ...] = field(validator=_check_inside)

@@ -165,9 +165,11 @@ class UserNetwork:
 
     :param guest_port: the guest's port to which QEMU forwards a port of this host, on its loopback address, that QEMU
         chooses.
+    :param restricted: whether the guest reaches nothing at all; it has its card all the same.
     """
 
     guest_port: int = 22
+    restricted: bool = False
 
 
 def _check_disks(_spec: object, _attribute: Attribute[tuple[Disk, ...]], disks: tuple[Disk, ...]) -> None:

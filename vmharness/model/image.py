@@ -9,6 +9,7 @@ from uuid import UUID
 
 from attrs import field, frozen
 
+from vmharness.model.dialogue import InstallSpec
 from vmharness.model.partitions import Subvolume
 from vmharness.model.run_steps import RunSpec
 from vmharness.model.sizes import GIB, MIB
@@ -272,6 +273,7 @@ class ImageSpec:
     :param size: bytes of the whole disk, or None for ``auto``.
     :param partitions: the declared ones, where the partition table is of that kind.
     :param run: steps of the user's own.
+    :param install: the installer that makes the image, and what is said to it; its disk is divided as it likes.
     :param additional_space: free bytes that an ``auto`` root filesystem has at least.
     :param boot_size: bytes of the partition that holds the kernels: the extended boot loader partition where there is
         one, the boot partition of an MBR, or the EFI system partition.
@@ -298,6 +300,7 @@ class ImageSpec:
     nix: NixSpec = field(factory=NixSpec)
     partitions: tuple[DeclaredPartition, ...] = ()
     run: tuple[RunSpec, ...] = ()
+    install: InstallSpec | None = None
 
     @property
     def needs_machine(self) -> bool:
@@ -306,7 +309,9 @@ class ImageSpec:
 
     @property
     def has_esp(self) -> bool:
-        """Whether there is an EFI system partition."""
+        """Whether there is an EFI system partition; after a driven install, whether UEFI can find one."""
+        if self.install is not None:
+            return not self.install.bios
         return self.partition_table.has_esp or any(part.designator == "esp" for part in self.partitions)
 
     @property

@@ -16,6 +16,9 @@ from vmharness.model.variable_records import VariableRecord
 MANIFEST_NAME = "manifest.json"
 SCHEMA = 3
 
+INSTALLER = "by the installer"
+"""What stands for the bootloader of an image that an installer made."""
+
 
 @frozen(kw_only=True)
 class OutputFile:
@@ -95,7 +98,8 @@ class Manifest:
     :param variables: the EFI variables as published, or None when they were not touched.
     :param firmware: the firmware that it was made for, or None where no UEFI boots from it.
     :param signed: what was signed for Secure Boot.
-    :param bootloader: its name, as the definition has it.
+    :param bootloader: its name, as the definition has it; :data:`INSTALLER` where an installer made the image.
+    :param media: what that installer was started from.
     :param kernel: version of the appliance's kernel, or None if no machine was needed.
     :param accelerator: ``kvm`` or ``tcg``.
     :param tools: versions of the programs used, by name.
@@ -121,6 +125,7 @@ class Manifest:
     tools: dict[str, str] = field(converter=_by_name)
     steps: tuple[StepTime, ...]
     signed: tuple[SignedFile, ...] = ()
+    media: tuple[SourceFile, ...] = ()
     repaired: bool = False
     repairs: tuple[str, ...] = ()
 

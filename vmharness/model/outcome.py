@@ -60,11 +60,13 @@ class Died:
     :param reason: what was seen, such as ``QEMU was killed by SIGKILL``.
     :param stderr: the end of QEMU's standard error.
     :param last_words: the last lines of the console.
+    :param by_reset: whether it was the guest that reset itself.
     """
 
     reason: str
     stderr: str
     last_words: str
+    by_reset: bool = False
 
 
 @frozen(kw_only=True)

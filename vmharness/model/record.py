@@ -14,7 +14,7 @@ from attrs import Attribute, field, frozen
 from vmharness.model import serial
 from vmharness.model.firmware import Firmware
 from vmharness.model.hardware import Accelerator, AcceleratorVerdict
-from vmharness.model.manifest import FirmwareIdentity, SignedFile, StepTime
+from vmharness.model.manifest import FirmwareIdentity, SignedFile, SourceFile, StepTime
 from vmharness.model.text import harmless
 
 RECORD_NAME = "record.json"
@@ -120,6 +120,7 @@ class Record:
     :param kernel: version of the appliance's kernel, or None if no machine was needed.
     :param appliance: content id of the appliance, or None alike.
     :param contents: whether files are grafted from ``contents.tar``.
+    :param media: what an installer was started from.
     :param signed: what was signed for Secure Boot so far.
     :param times: how long the finished parts took, in their order.
     :param failure: how it failed; None where it was stopped on purpose.
@@ -139,6 +140,7 @@ class Record:
     kernel: str | None
     appliance: str | None
     contents: bool
+    media: tuple[SourceFile, ...] = ()
     signed: tuple[SignedFile, ...] = ()
     times: tuple[StepTime, ...] = ()
     failure: Failure | None = field(default=None, validator=_check_failure)

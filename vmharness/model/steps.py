@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import Attribute, field, frozen
 
@@ -11,6 +11,30 @@ from vmharness.model.sizes import MIB
 
 LARGEST_FILE = 64 * MIB
 """Bytes of the largest file that goes into the guest, or out of it, through the agent."""
+
+
+class Action(Protocol):
+    """What a run does as one of its numbered parts: a step of a build, or an entry of a dialogue."""
+
+    @property
+    def name(self) -> str:
+        """What a person sees; no other action of the run has it."""
+
+    @property
+    def script(self) -> str:
+        """What is run, or the kind of action."""
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """What it is told."""
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it depends on programs that are not ours, which are what fails most."""
+
+    @property
+    def deadline(self) -> float:
+        """Seconds that it may take."""
 
 
 def _check_name(_file: StepFile, _attribute: Attribute[Any], name: str) -> None:

@@ -6,11 +6,14 @@ import re
 from collections.abc import Iterator
 
 from vmharness.model.bootloader import BOOTLOADERS, NO_BOOTLOADER
+from vmharness.model.dialogue import Entry
 from vmharness.model.hardware import MachineSpec
 from vmharness.model.partitions import SECTOR, Layout, Partition, label_of
 from vmharness.model.sizes import MIB, TIB
 from vmharness.model.steps import Step
+from vmharness.plan.dialogue import check_entry
 from vmharness.plan.make import Plan
+from vmharness.plan.problem import Problem
 
 SCRIPTS = frozenset(
     {
@@ -50,6 +53,8 @@ def _problems(plan: Plan) -> Iterator[str]:
         yield f"scratch.size: {plan.scratch.size} is no size of a disk"
     for number, step in enumerate(plan.steps):
         yield from _step(f"steps[{number}]", step)
+    for number, entry in enumerate(plan.dialogue):
+        yield from _entry(f"dialogue[{number}]", entry)
     if plan.machine is None:
         if plan.steps:
             yield "steps: there are steps, and no machine to run them in"
@@ -57,7 +62,7 @@ def _problems(plan: Plan) -> Iterator[str]:
     yield from _machine(plan.machine)
     if plan.machine.firmware not in {None, plan.firmware}:
         yield "machine.firmware: it is not the plan's"
-    if plan.layout.find("root") is None:
+    if plan.spec.install is None and plan.layout.find("root") is None:
         yield "layout.partitions: there is no root filesystem"
 
 
@@ -94,6 +99,15 @@ def _step(place: str, step: Step) -> Iterator[str]:
         if not (step.file.path.startswith("/") and 0 <= step.file.size <= _LARGEST_FILE):
             yield f"{place}.file: its path or its size is not one that a file of a step has"
         yield from _texts(f"{place}.file", step.file.name, step.file.path)
+
+
+def _entry(place: str, entry: Entry) -> Iterator[str]:
+    try:
+        check_entry(entry)
+    except Problem as problem:
+        yield f"{place}: {problem.what}"
+    if not 0 < entry.deadline <= _LONGEST:
+        yield f"{place}.deadline: {entry.deadline} is no number of seconds that an entry may take"
 
 
 def _machine(machine: MachineSpec) -> Iterator[str]:

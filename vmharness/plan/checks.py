@@ -8,6 +8,7 @@ from vmharness.errors import SpecError
 from vmharness.model.bootloader import BOOTLOADERS, Argument, Bootloader
 from vmharness.model.image import AutoFirmware, Format, ImageSpec, PartitionTable
 from vmharness.model.sizes import GIB, MIB, format_size
+from vmharness.plan.dialogue import check_install
 from vmharness.plan.nix import check_nix
 from vmharness.plan.partition_checks import check_partitions
 from vmharness.plan.root_checks import check_root
@@ -27,6 +28,9 @@ def check(spec: ImageSpec) -> None:
     :raises SpecError: naming the key, and what is allowed.
     """
     _check_image(spec)
+    if spec.install is not None:
+        check_install(spec)
+        return
     check_root(spec)
     check_nix(spec)
     check_run_steps(spec)

@@ -18,10 +18,12 @@ from vmharness.errors import SpecError
 from vmharness.model import declared, sources
 from vmharness.model import image as model
 from vmharness.model.bootloader import BOOTLOADERS, Argument, Bootloader
+from vmharness.model.dialogue import Entry
 from vmharness.model.run_steps import RunSpec
 from vmharness.model.sizes import MIB
 from vmharness.plan import values
 from vmharness.plan.checks import check
+from vmharness.plan.dialogue import EntryTable, InstallTable, check_alone, entry_of, install_of
 from vmharness.plan.partition_checks import check_mixture
 from vmharness.plan.partition_values import HOOKS
 from vmharness.plan.problem import Problem, nearest
@@ -60,6 +62,8 @@ class _Document:
     hooks: model.HooksSpec = field(factory=model.HooksSpec)
     nix: model.NixSpec = field(factory=model.NixSpec)
     run: tuple[RunSpec, ...] = ()
+    install: InstallTable | None = None
+    dialogue: tuple[EntryTable, ...] = ()
 
 
 def load(text: str, origin: Path) -> model.ImageSpec:
@@ -79,6 +83,8 @@ def load(text: str, origin: Path) -> model.ImageSpec:
         # A mistyped key is the better explanation of one that is missing.
         key, problem = min(_leaves(error, ""), key=lambda leaf: not isinstance(leaf[1], ForbiddenExtraKeysError))
         raise _spec_error(origin, key, problem) from error
+    if document.install is not None or document.dialogue:
+        return _installed(document, data, origin)
     if document.partition:
         check_mixture(data, str(origin))
     elif isinstance(document.root.source, sources.NoSource):
@@ -112,6 +118,50 @@ def load(text: str, origin: Path) -> model.ImageSpec:
         nix=document.nix,
         partitions=tuple(part.completed() for part in document.partition),
         run=document.run,
+    )
+    check(spec)
+    return spec
+
+
+def load_entry(text: str, origin: Path) -> Entry:
+    """The one entry of a dialogue in ``text``.
+
+    :param text: TOML, as :func:`vmharness.plan.dialogue.to_toml` gives it.
+    :raises SpecError: it is none.
+    """
+    try:
+        data = tomllib.loads(text)
+        kind = _tables_of(_converter(origin.absolute().parent), "dialogue", EntryTable)
+        tables = kind(data.get("dialogue"), None)
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"not valid TOML: {error}", origin=str(origin)) from error
+    except BaseValidationError as error:
+        raise _spec_error(origin, *next(_leaves(error, "dialogue"))) from error
+    except Problem as error:
+        raise SpecError(error.what, origin=str(origin), key="dialogue", allowed=error.allowed) from error
+    if len(tables) != 1:
+        raise SpecError(f"one entry is wanted, and {len(tables)} are given", origin=str(origin), key="dialogue")
+    return entry_of(tables[0], 0, str(origin))
+
+
+def _installed(document: _Document, data: Mapping[str, Any], origin: Path) -> model.ImageSpec:
+    """The definition of an image that an installer makes."""
+    check_alone(data, str(origin))
+    assert document.install is not None
+    efi = document.efi
+    touched = not document.install.bios if efi.touch_variables is None else efi.touch_variables
+    spec = model.ImageSpec(
+        origin=origin.absolute(),
+        name=document.image.name,
+        base_name=document.image.base_name,
+        hydra_build_products=document.image.hydra_build_products,
+        format=document.image.format,
+        partition_table=model.PartitionTable.NONE,
+        size=document.image.size,
+        efi=model.EfiSpec(firmware=efi.firmware, touch_variables=touched),
+        guest=document.guest,
+        hooks=document.hooks,
+        install=install_of(document.install, document.dialogue, str(origin)),
     )
     check(spec)
     return spec
@@ -192,7 +242,14 @@ def _converter(folder: Path) -> Converter:
         RunSpec,
         {"command": values.texts, "deadline": values.seconds, "parameters": values.parameters},
     )
-    tables = {"contents": model.Content, "partition": declared.DeclaredPartition, "run": RunSpec}
+    _register(converter, InstallTable, special)
+    _register(converter, EntryTable, {"within": values.seconds, "keys": values.texts})
+    tables = {
+        "contents": model.Content,
+        "partition": declared.DeclaredPartition,
+        "run": RunSpec,
+        "dialogue": EntryTable,
+    }
     _register(converter, _Document, {key: _tables_of(converter, key, kind) for key, kind in tables.items()})
     return converter
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from vmharness.model.bootloader import BOOTLOADERS
+from vmharness.model.dialogue import Entry, InstallSpec
 from vmharness.model.firmware import Firmware
-from vmharness.model.hardware import AcceleratorVerdict, MachineSpec
+from vmharness.model.hardware import AcceleratorVerdict, DirectKernel, MachineSpec
 from vmharness.model.image import ImageSpec
-from vmharness.model.partitions import Ext4, Fat, Layout, Partition
+from vmharness.model.partitions import Ext4, Fat, Layout, Partition, Scheme
 from vmharness.model.results import StagedContents, StagedTree, TreeMeasure
 from vmharness.model.sources import DirectorySource
-from vmharness.model.steps import Step, StepFile
+from vmharness.model.steps import Action, Step, StepFile
 from vmharness.plan.checks import check_disk
 from vmharness.plan.declared import Held, declared_layout
 from vmharness.plan.identity import Identifiers
@@ -65,6 +66,7 @@ class Plan:
     :param start: how the machine comes up when it boots cold, and why.
     :param boot_deadline: seconds that the appliance may take to answer.
     :param steps: what runs in it.
+    :param dialogue: what is said to the installer, where one makes the image; there are no steps then.
     """
 
     spec: ImageSpec
@@ -77,6 +79,12 @@ class Plan:
     start: Start | None
     boot_deadline: float
     steps: tuple[Step, ...]
+    dialogue: tuple[Entry, ...] = ()
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """The numbered parts of the run in the machine."""
+        return self.dialogue or self.steps
 
 
 def make(  # noqa: PLR0913 -- each is a fact of another kind
@@ -147,6 +155,41 @@ def make_declared(
         start=None,
         boot_deadline=0.0,
         steps=(),
+    )
+
+
+def make_install(
+    spec: ImageSpec, install: InstallSpec, *, accelerator: AcceleratorVerdict, firmware: Firmware | None
+) -> Plan:
+    """Decide everything about a driven install, whose disk is empty and is divided by the installer.
+
+    :raises SpecError: the disk is too large for its format.
+    """
+    assert spec.size is not None
+    check_disk(spec, spec.size)
+    scale = accelerator.accelerator.time_scale
+    kernel = None
+    if install.kernel is not None and install.initrd is not None:
+        kernel = DirectKernel(image=install.kernel, initrd=install.initrd, command_line=install.kernel_parameters)
+    return Plan(
+        spec=spec,
+        fillings=(),
+        accelerator=accelerator,
+        firmware=firmware,
+        layout=Layout(scheme=Scheme.NONE, size=spec.size, partitions=()),
+        scratch=None,
+        machine=MachineSpec(
+            accelerator=accelerator.accelerator,
+            memory=spec.guest.memory,
+            cpu="max",
+            firmware=firmware,
+            kernel=kernel,
+            display=install.display,
+        ),
+        start=None,
+        boot_deadline=0.0,
+        steps=(),
+        dialogue=tuple(evolve(entry, deadline=entry.deadline * scale) for entry in install.dialogue),
     )
 
 

@@ -165,9 +165,10 @@ def _extras(machine: MachineSpec, channels: Channels) -> list[str]:
         parts += ["-device", _json({"driver": "VGA", "id": "display"})]
     if machine.network is not None:
         forward = f"tcp:127.0.0.1:0-:{machine.network.guest_port}"
+        restricted = {"restrict": True} if machine.network.restricted else {}
         card = {"driver": "virtio-net-pci", "id": "card", "netdev": "net", "romfile": ""}
         parts += [
-            "-netdev", _json({"type": "user", "id": "net", "hostfwd": [{"str": forward}]}),
+            "-netdev", _json({"type": "user", "id": "net", "hostfwd": [{"str": forward}], **restricted}),
             "-device", _json(card),
         ]  # fmt: skip
     if channels.tpm is not None:

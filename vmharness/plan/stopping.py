@@ -6,7 +6,7 @@ from attrs import frozen
 
 from vmharness.errors import SpecError
 from vmharness.model.checkpoint import When
-from vmharness.model.steps import Step
+from vmharness.model.steps import Action
 from vmharness.plan.problem import nearest
 
 
@@ -18,7 +18,7 @@ class Stop:
     when: When
 
 
-def stop_of(steps: tuple[Step, ...], before: str | None, after: str | None) -> Stop | None:
+def stop_of(steps: tuple[Action, ...], before: str | None, after: str | None) -> Stop | None:
     """Where a person wants a run to stop, or None.
 
     :param before: the step before which to stop, as in :func:`numbered`.
@@ -32,7 +32,7 @@ def stop_of(steps: tuple[Step, ...], before: str | None, after: str | None) -> S
     return None if after is None else Stop(number=numbered(steps, after), when=When.AFTER)
 
 
-def numbered(steps: tuple[Step, ...], wanted: str) -> int:
+def numbered(steps: tuple[Action, ...], wanted: str) -> int:
     """The number, from 0 on, of the step that a person means by its name, its script's name, its number or a beginning.
 
     :raises SpecError: there is no such step, or several.

@@ -68,6 +68,7 @@ def accelerated(plan: Plan, verdict: AcceleratorVerdict) -> Plan:
         machine=None if plan.machine is None else evolve(plan.machine, accelerator=verdict.accelerator),
         boot_deadline=plan.boot_deadline * scale,
         steps=tuple(evolve(step, deadline=step.deadline * scale) for step in plan.steps),
+        dialogue=tuple(evolve(entry, deadline=entry.deadline * scale) for entry in plan.dialogue),
     )
 
 

@@ -8,7 +8,7 @@ is then mapped privately by those that go on; otherwise it is with the devices, 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from attrs import evolve, frozen
@@ -62,7 +62,9 @@ def take(machine: Machine, folder: Path) -> Checkpoint:
         raise
 
 
-def branch(machine: Machine, folder: Path, overlays: Mapping[str, Path]) -> Checkpoint:
+def branch(
+    machine: Machine, folder: Path, overlays: Mapping[str, Path], beside: Callable[[Path], None] | None = None
+) -> Checkpoint:
     """Save a machine with its disks, and let it go on as it did. It stands still for some tenths of a second.
 
     Its disks' images are the checkpoint's from now on, and nobody writes to them any more: what the machine writes goes
@@ -70,6 +72,7 @@ def branch(machine: Machine, folder: Path, overlays: Mapping[str, Path]) -> Chec
 
     :param folder: made by this; it belongs to the checkpoint.
     :param overlays: a fresh qcow2 image for each writable disk, by the disk's name, that names no backing file.
+    :param beside: is called with ``folder`` while the guest stands still, for what belongs to its state besides.
     :raises ApiMisuse: the machine has something that cannot be saved, such as a disk on nvme.
     :raises QemuError: QEMU cannot save it, such as for want of space.
     :raises HostError: its files cannot be copied.
@@ -83,6 +86,8 @@ def branch(machine: Machine, folder: Path, overlays: Mapping[str, Path]) -> Chec
             copied(spec.variables, folder / VARIABLES)
         if spec.tpm is not None:
             copied(spec.tpm, folder / TPM)
+        if beside is not None:
+            beside(folder)
 
     try:
         folder.mkdir(mode=0o700, parents=True)

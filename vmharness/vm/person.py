@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 
 from vmharness.vm.console import Console
+from vmharness.vm.screen import Screen
 
 
 class PersonShell:
@@ -62,6 +63,51 @@ class PersonShell:
             on_end()
 
         return ended
+
+
+class ConsoleShell:
+    """A machine's serial console, lent to a person: what runs there is up to the guest.
+
+    :param console: the log console.
+    :param screen: what it shows.
+    """
+
+    is_open = True
+
+    def __init__(self, console: Console, screen: Screen) -> None:
+        self._console = console
+        self._screen = screen
+
+    def enter(
+        self,
+        show: Callable[[bytes], None],
+        on_end: Callable[[], None],  # noqa: ARG002 -- a console has no end of its own
+        *,
+        rows: int,  # noqa: ARG002 -- a serial line does not tell its guest how large the window is
+        columns: int,  # noqa: ARG002 -- likewise
+        terminal_type: str,  # noqa: ARG002 -- nor of which kind it is
+    ) -> Callable[[], None]:
+        """Give a person the console: what it shows now, and what it prints from now on, goes to ``show``.
+
+        :returns: what leaves it.
+        """
+        picture = self._screen.picture()
+        row, column = picture.cursor
+        lines = picture.text.split("\n")
+        lines += [""] * (row + 1 - len(lines))
+        lines[row] = lines[row].ljust(column)
+        show(_drawn(lines, row, column))
+        return self._console.tap(show)
+
+    def type(self, data: bytes) -> None:
+        """Pass on what the person types."""
+        self._console.send(data)
+
+
+def _drawn(lines: list[str], row: int, column: int) -> bytes:
+    """Lines on a cleared screen, and the cursor where it belongs."""
+    text = "\r\n".join(lines)
+    return f"\x1b[H\x1b[2J{text}\x1b[{row + 1};{column + 1}H".encode()
 
 
 class _Filter:

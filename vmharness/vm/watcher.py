@@ -86,11 +86,14 @@ class Watcher:
 
     def _report_end(self) -> None:
         words = self._log.last_words
-        if self._shutdown is not None and self._shutdown.get("reason") == "guest-shutdown":
+        why = None if self._shutdown is None else self._shutdown.get("reason")
+        if why == "guest-shutdown":
             self._records.ending.report(PoweredOff(last_words=words))
             return
         reason = self._shutdown_reason() or self._process.exit_reason(0) or "QEMU closed its monitor but still runs"
-        self._records.ending.report(Died(reason=reason, stderr=self._process.stderr, last_words=words))
+        self._records.ending.report(
+            Died(reason=reason, stderr=self._process.stderr, last_words=words, by_reset=why == "guest-reset")
+        )
 
     def _shutdown_reason(self) -> str | None:
         if self._shutdown is None:
