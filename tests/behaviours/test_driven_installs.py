@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -147,6 +148,58 @@ def boots(built: Path, vm_factory: MachineFactory) -> None:
     vm.expect_boot(f"{installer.MARKER} emma")
 
 
+SCRIPTED = """
+[image]
+name = "small"
+size = "200M"
+
+[install]
+iso = "small.iso"
+dialogue = "dialogue.py"
+"""
+
+DIALOGUE = r"""
+def dialogue(installer):
+    installer.expect("which disk.")
+    installer.send("vdz\r")
+    while installer.expect("There is no disk|called.") == "There is no disk":
+        installer.expect("which disk.")
+        installer.send("vda\r")
+    WAIT
+    installer.send("emma\r")
+    installer.expect("Installed")
+    installer.end("power-off")
+"""
+
+
+def test_python_dialogue(shop: Workplace, vm_factory: MachineFactory) -> None:
+    """A Python file sees what the installer says and does what suits; where it is stuck it is entered and goes on."""
+    (shop.folder / "dialogue.py").write_text(
+        DIALOGUE.replace("WAIT", 'installer.expect("nothing of the kind", within=2)')
+    )
+    before = set(shop.run_directories())
+    done = shop.run("build", shop.define(SCRIPTED), "-o", shop.folder / "scripted")
+    (left,) = set(shop.run_directories()) - before
+    assert done.status == 1, done.stderr
+    assert "step 'line 8: expect nothing of the kind'" in done.stderr
+    done = shop.run("reproduce", left, "--steps")
+    assert "->  7 line 8: expect nothing of the kind (expect)" in done.stdout
+    verbs = subprocess.run(
+        [*PROGRAM, "reproduce", str(left)],
+        input="skip\ncontinue scripted\n",
+        cwd=shop.folder,
+        env=shop.environment_of_runs(),
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert verbs.returncode == 0, verbs.stderr
+    manifest = json.loads((shop.folder / "scripted/manifest.json").read_text())
+    assert "took 'line 8: expect nothing of the kind' for done" in manifest["repairs"]
+    boots(shop.folder / "scripted", vm_factory)
+
+
 DEBIAN = """
 [image]
 name = "debian"
@@ -156,6 +209,9 @@ size = "4G"
 kernel = "linux"
 initrd = "initrd.gz"
 kernel-parameters = ["console=ttyS0"]
+
+[guest]
+memory = "1G"
 
 [[dialogue]]
 name = "language"

@@ -118,6 +118,7 @@ def test_bad_entries(entry: str, key: str, words: str) -> None:
         (IMAGE + ISO + 'kernel = "a"\ninitrd = "b"\n', "install", "both are given"),
         (IMAGE + '[install]\nkernel = "a"\n', "install", "go together"),
         (IMAGE + ISO + 'kernel-parameters = ["a"]\n', "install.kernel-parameters", "starts its kernel itself"),
+        (IMAGE + ISO + 'dialogue = "a.py"\n', "install", "one dialogue, and both"),
         (IMAGE + ISO + 'isso = "a"\n', "install.isso", "unknown key"),
         (IMAGE + ISO + 'network = "usr"\n', "install.network", "did you mean 'user'"),
         (IMAGE + ISO + "[root]\nsource = { minimal = true }\n", "root", "remove [root], or [install]"),

@@ -42,6 +42,8 @@ def keep(prepared: Prepared, inputs: str, failure: Failure | None, run: Run) -> 
         directory.kernel.parent.mkdir(mode=0o700, exist_ok=True)
         image.link(plan.machine.kernel.image.resolve(), directory.kernel)
         image.link(plan.machine.kernel.initrd.resolve(), directory.initramfs)
+    if plan.spec.install is not None and plan.spec.install.script is not None:
+        image.clone(plan.spec.install.script, directory.dialogue)
     accelerator = plan.accelerator.accelerator
     noted = Record(
         vmharness=__version__,

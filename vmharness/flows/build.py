@@ -127,10 +127,12 @@ def work(prepared: Prepared, inputs: str, run: Run) -> None:
             run.keep = True
             run.note(f"the states between the steps are kept; to enter them: {reproduce_command(run.directory)}")
     except BuildStopped as stopped:
+        prepared = installing.as_it_went(prepared, run)
         aftermath.keep(prepared, inputs, None, run)
         stopped.enter = reproduce_command(run.directory)
         raise
     except (GuestError, QemuDied) as error:
+        prepared = installing.as_it_went(prepared, run)
         failure = aftermath.failure_of(error, prepared, run)
         kept = aftermath.kept_after_failure(prepared, inputs, failure, run)
         raise _failed(error, run, failure, enter=reproduce_command(run.directory) if kept else "") from error

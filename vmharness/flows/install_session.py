@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
-from attrs import define, evolve
+from attrs import define, evolve, field
 
 from vmharness.disk import image
 from vmharness.errors import ApiMisuse, GuestError, HostError, SpecError
 from vmharness.flows.installing import collect, machine_of, started
+from vmharness.flows.scripted import follow, remembered
 from vmharness.flows.session import Session
 from vmharness.flows.talking import Installer, talk
 from vmharness.flows.trail import restorable
@@ -32,6 +34,7 @@ class InstallSession(Session):
 
     offline: bool = False
     _installer: Installer | None = None
+    _seen: dict[int, str] = field(factory=dict)
 
     @property
     def installer(self) -> Installer:
@@ -104,12 +107,44 @@ class InstallSession(Session):
         entry = self._entry if script is None else self._edited(self._entry, script)
         if not self._has_ended:
             self.trail.before(self.machine, self.position, entry)
-        talk(self.installer, evolve(entry, stop=False), self.run)
+        self._seen[self.position] = talk(self.installer, evolve(entry, stop=False), self.run)
         self.position += 1
 
     def finish(self) -> None:
-        """Take the disk out of the machine, which the installer has ended."""
+        """Take the disk out of the machine, which the installer has ended.
+
+        :raises SpecError: the rest of the dialogue would be a stranger's Python file.
+        :raises GuestError: an entry of that failed; the session is before it.
+        """
+        assert self.plan.spec.install is not None
+        if self.plan.spec.install.script is not None and not self._has_ended:
+            self._follow_script()
         collect(self.installer, self.run)
+
+    def _follow_script(self) -> None:
+        """Let the Python file ask for the rest: what it asked for before is answered as it was then."""
+        if self.offline or not self.site.dialogue.exists():
+            raise SpecError(
+                "the rest of the dialogue is a Python file, which is never run from a bundle",
+                origin=str(self.plan.spec.origin),
+                hint="end the install at the serial console, then continue",
+            )
+        seen = remembered(self.site) if self.site.seen.exists() else []
+        calls = itertools.count()
+
+        def answer(entry: Entry) -> str:
+            number = next(calls)
+            if number == len(self.plan.dialogue):
+                self.plan = evolve(self.plan, dialogue=(*self.plan.dialogue, entry))
+            if evolve(self.plan.dialogue[number], deadline=entry.deadline) != entry:
+                before = self.plan.dialogue[number].name
+                raise SpecError(f"it asks for '{entry.name}', where it asked for '{before}'", origin="dialogue.py")
+            if number < self.position:
+                return self._seen.get(number) or (seen[number] if number < len(seen) else "")
+            self.retry()
+            return self._seen[number]
+
+        follow(self.site.dialogue, answer, self.plan.accelerator.accelerator.time_scale)
 
     def script(self, step: Action) -> str:
         """An entry as the definition would have it."""

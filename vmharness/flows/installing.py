@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from attrs import evolve
+from attrs import define, evolve, field
 
 from vmharness.disk import efivars, image, partitioning
 from vmharness.errors import BuildStopped, GuestError, VerificationFailed
+from vmharness.flows import scripted
 from vmharness.flows.outputs import Prepared
 from vmharness.flows.run import Run
 from vmharness.flows.talking import Installer, talk
@@ -19,6 +20,7 @@ from vmharness.host.rundir import RunDirectory
 from vmharness.model.checkpoint import When
 from vmharness.model.dialogue import Entry, Network
 from vmharness.model.hardware import Bus, Disk, MachineSpec, UserNetwork
+from vmharness.plan import stored
 from vmharness.plan.make import Plan
 from vmharness.plan.steps import TARGET_DISK
 from vmharness.plan.stopping import Stop
@@ -42,19 +44,62 @@ def work(prepared: Prepared, run: Run) -> None:
     assert plan.machine is not None
     with started(plan, directory, run, memory=trail.memory_for(plan.machine.memory)) as installer:
         trail.beside = installer.follower.save
-        for number, entry in enumerate(plan.dialogue):
-            _entry(installer, number, entry, prepared.stop, trail)
+        walk = _Walk(plan=plan, installer=installer, trail=trail, stop=prepared.stop)
+        if plan.spec.install is not None and plan.spec.install.script is not None:
+            scripted.follow(plan.spec.install.script, walk.add, plan.accelerator.accelerator.time_scale)
+        else:
+            for entry in plan.dialogue:
+                walk.do(entry)
         collect(installer, run)
 
 
-def _entry(installer: Installer, number: int, entry: Entry, stop: Stop | None, trail: Trail) -> None:
+def as_it_went(prepared: Prepared, run: Run) -> Prepared:
+    """The preparation with the entries that a Python file has asked for so far; without one, as it was."""
+    install = prepared.plan.spec.install
+    if install is None or install.script is None:
+        return prepared
+    plan = stored.from_json(run.directory.plan.read_text(encoding="utf-8"), prepared.plan.spec)
+    return evolve(prepared, plan=evolve(prepared.plan, dialogue=plan.dialogue))
+
+
+@define
+class _Walk:
+    """The way through a dialogue.
+
+    :param plan: has the entries so far, where a Python file asks for them one by one.
+    :param seen: what was seen, by the entries' numbers.
+    """
+
+    plan: Plan
+    installer: Installer
+    trail: Trail
+    stop: Stop | None
+    seen: list[str] = field(factory=list)
+
+    def add(self, entry: Entry) -> str:
+        """Do an entry that the plan does not know yet; gives what was seen."""
+        self.plan = evolve(self.plan, dialogue=(*self.plan.dialogue, entry))
+        directory = self.trail.run.directory
+        directory.plan.write_text(stored.to_json(self.plan), encoding="utf-8")
+        text = self.do(entry)
+        scripted.remember(directory, self.seen)
+        return text
+
+    def do(self, entry: Entry) -> str:
+        """Do the next entry; gives what was seen."""
+        text = _entry(self.installer, len(self.seen), entry, self.stop, self.trail)
+        self.seen.append(text)
+        return text
+
+
+def _entry(installer: Installer, number: int, entry: Entry, stop: Stop | None, trail: Trail) -> str:
     machine = installer.machine
     if stop == Stop(number=number, when=When.BEFORE):
         _stop(machine, number, entry, When.BEFORE, trail)
     if machine.ending is None:
         trail.before(machine, number, entry)
     try:
-        talk(installer, entry, trail.run)
+        text = talk(installer, entry, trail.run)
     except GuestError:
         if machine.state is not State.GONE:
             trail.take(machine, number, entry, When.FAILED)
@@ -63,6 +108,7 @@ def _entry(installer: Installer, number: int, entry: Entry, stop: Stop | None, t
         _stop(machine, number, entry, When.BEFORE, trail)
     if stop == Stop(number=number, when=When.AFTER):
         _stop(machine, number, entry, When.AFTER, trail)
+    return text
 
 
 def _stop(machine: Machine, number: int, entry: Entry, when: When, trail: Trail) -> None:

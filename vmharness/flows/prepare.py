@@ -153,6 +153,13 @@ def _prepare_install(spec: ImageSpec, install: InstallSpec, options: Options, ru
         firmware = None
         if spec.has_esp:
             firmware = select(spec.efi.firmware, facts.descriptors, origin=str(spec.origin))
+    if install.script is not None:
+        from vmharness.flows import scripted  # noqa: PLC0415 -- only dialogues in Python need it
+
+        scripted.require_dialogue(install.script)
+    if install.script is not None and (options.break_before or options.break_after):
+        what = "nobody knows beforehand which entries a Python file asks for"
+        raise SpecError(what, origin="<command line>", hint="call installer.stop() in the file instead")
     plan = planning.make_install(spec, install, accelerator=facts.accelerator, firmware=firmware)
     run.directory.plan.write_text(stored.to_json(plan))
     return Prepared(

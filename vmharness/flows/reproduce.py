@@ -158,7 +158,15 @@ def _link(source: RunDirectory, own: RunDirectory) -> None:
     found = notes(source)
     images = {name for note in found for disk in note.disks for name in disk.images}
     files = {source.record, source.plan, source.definition, source.disk}
-    optional = (source.kernel, source.initramfs, source.tree, source.contents, source.installer)
+    optional = (
+        source.kernel,
+        source.initramfs,
+        source.tree,
+        source.contents,
+        source.installer,
+        source.seen,
+        source.dialogue,
+    )
     files |= {path for path in (*optional, *source.scripts.glob("*")) if path.exists()}
     files |= {source.path / name for name in images}
     files |= {path for note in found for path in (source.checkpoints / note.id).rglob("*") if path.is_file()}

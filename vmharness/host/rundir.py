@@ -117,6 +117,16 @@ class RunDirectory:
         return self.path / "installer.iso"
 
     @property
+    def dialogue(self) -> Path:
+        """A copy of the Python file with the dialogue, in a run directory that is kept."""
+        return self.path / "dialogue.py"
+
+    @property
+    def seen(self) -> Path:
+        """What each call of that dialogue has seen."""
+        return self.path / "seen.json"
+
+    @property
     def definition(self) -> Path:
         """A copy of the image definition."""
         return self.path / "definition.toml"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 
-from attrs import field, frozen
+from attrs import frozen
 
 WITHIN_SECONDS = 120.0
 """How long an entry may take on a machine with hardware acceleration, unless it says otherwise."""
@@ -94,6 +94,8 @@ class InstallSpec:
     :param kernel: a Linux kernel that QEMU loads itself, with ``initrd`` and ``kernel_parameters``.
     :param display: whether the machine has a graphics card, of which pictures are taken and read.
     :param bios: whether the machine has a BIOS instead of UEFI.
+    :param script: Python file with the dialogue, or None where the definition has it itself.
+    :param dialogue: the definition's entries.
     """
 
     iso: Path | None = None
@@ -103,10 +105,11 @@ class InstallSpec:
     display: bool = False
     network: Network = Network.NONE
     bios: bool = False
-    dialogue: tuple[Entry, ...] = field(default=())
+    script: Path | None = None
+    dialogue: tuple[Entry, ...] = ()
 
     @property
     def files(self) -> tuple[tuple[str, Path], ...]:
         """The files of the host that it is made from, each behind its key."""
-        named = (("iso", self.iso), ("kernel", self.kernel), ("initrd", self.initrd))
+        named = (("iso", self.iso), ("kernel", self.kernel), ("initrd", self.initrd), ("dialogue", self.script))
         return tuple((key, path) for key, path in named if path is not None)

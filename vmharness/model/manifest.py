@@ -99,7 +99,7 @@ class Manifest:
     :param firmware: the firmware that it was made for, or None where no UEFI boots from it.
     :param signed: what was signed for Secure Boot.
     :param bootloader: its name, as the definition has it; :data:`INSTALLER` where an installer made the image.
-    :param media: what that installer was started from.
+    :param media: what that installer was started from, and its dialogue where that is a file.
     :param kernel: version of the appliance's kernel, or None if no machine was needed.
     :param accelerator: ``kvm`` or ``tcg``.
     :param tools: versions of the programs used, by name.

@@ -36,6 +36,7 @@ class InstallTable:
     display: bool = False
     network: Network = Network.NONE
     bios: bool = False
+    dialogue: Path | None = None
 
 
 @frozen(kw_only=True)
@@ -98,6 +99,7 @@ def install_of(install: InstallTable, entries: tuple[EntryTable, ...], origin: s
         display=install.display,
         network=install.network,
         bios=install.bios,
+        script=install.dialogue,
         dialogue=tuple(found),
     )
 
@@ -261,8 +263,9 @@ def _install_problems(spec: ImageSpec, install: InstallSpec) -> Iterator[tuple[s
         yield "install", "kernel and initrd go together: give both or neither", ""
     if install.kernel_parameters and install.kernel is None:
         yield "install.kernel-parameters", "an ISO image starts its kernel itself", "with install.kernel"
-    if not install.dialogue:
-        yield "install", "an install is driven by a dialogue, and there is none", "[[dialogue]]"
+    if bool(install.dialogue) == (install.script is not None):
+        given = "both are given" if install.dialogue else "there is none"
+        yield "install", f"an install is driven by one dialogue, and {given}", "[[dialogue]] | dialogue = a Python file"
     if spec.size is None:
         yield "image.size", "an installer needs a disk of a size that is given", '"4G" and the like'
     elif spec.size % SECTOR or spec.size < SECTOR:
