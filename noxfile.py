@@ -56,7 +56,8 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("lint-imports")
-    session.run("shellcheck", "dev", ".ci/run", "examples/oci/make-image", "examples/files/finish.sh", external=True)
+    examples = ("examples/oci/make-image", "examples/files/finish.sh", "examples/debian-installer/fetch")
+    session.run("shellcheck", "dev", ".ci/run", *examples, external=True)
     session.run("shellcheck", "--shell=sh", *guest_scripts(), external=True)  # busybox' shell: hold it to POSIX
 
 

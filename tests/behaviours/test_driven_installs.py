@@ -17,6 +17,7 @@ from vmharness.host import packages
 from vmharness.pytest_plugin import MachineFactory
 from vmharness.testing import BootState
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 SECONDS = 120
 
 DEFINITION = r"""
@@ -200,49 +201,19 @@ def test_python_dialogue(shop: Workplace, vm_factory: MachineFactory) -> None:
     boots(shop.folder / "scripted", vm_factory)
 
 
-DEBIAN = """
-[image]
-name = "debian"
-size = "4G"
-
-[install]
-kernel = "linux"
-initrd = "initrd.gz"
-kernel-parameters = ["console=ttyS0"]
-
-[guest]
-memory = "1G"
-
-[[dialogue]]
-name = "language"
-screen = 'Select a language'
-keys = ["enter"]
-within = "5m"
-
-[[dialogue]]
-name = "country"
-screen = 'Select your location'
-keys = ["up", "enter"]
-
-[[dialogue]]
-name = "keyboard"
-screen = 'Configure the keyboard'
-keys = ["enter"]
-stop = true
-"""
-
-
 def test_debian_installer(shop: Workplace) -> None:
     """Debian's own text installer is driven through its first dialogs, and entered where it is told to stop."""
-    tree = packages.unpack(("debian-installer-12-netboot-amd64",))
+    tree = packages.unpack(("debian-installer-12-netboot-amd64",))  # as examples/debian-installer/fetch gets it
     images = tree / "usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64"
+    (shop.folder / "debian-installer").mkdir()
     for name in ("linux", "initrd.gz"):
-        shutil.copyfile(images / name, shop.folder / name)
+        (shop.folder / "debian-installer" / name).symlink_to(images / name)
+    definition = shop.define((CHECKOUT / "examples/driven-install.toml").read_text())
     before = set(shop.run_directories())
-    done = shop.run("build", shop.define(DEBIAN), "-o", shop.folder / "debian")
+    done = shop.run("build", definition, "-o", shop.folder / "debian", within=900)
     (left,) = set(shop.run_directories()) - before
     assert done.status == 1
-    assert "stopped before 'keyboard', as it was to" in done.stderr
+    assert "stopped before 'keyboard', as it was to" in done.stderr, done.stderr
     with pexpect.spawn(
         PROGRAM[0],
         [*PROGRAM[1:], "reproduce", str(left)],
