@@ -26,7 +26,7 @@ from vmharness.plan.stored import from_json, relocated, to_json
 TABLES = [table for table in PartitionTable if table is not PartitionTable.DECLARED]
 PLAN = plan_of(PartitionTable.EFI, "btrfs", "systemd-boot")
 GUEST_SCRIPTS = Path(__file__).resolve().parents[2] / "guest-scripts/steps"
-BESIDES = {"wake", "resize-terminal", "run-by-hand"}
+BESIDES = {"wake", "resize-terminal", "run-by-hand", "list-target"}
 """Scripts that no plan has as a step."""
 
 

@@ -106,14 +106,17 @@ class Workplace:
         path.write_text(text)
         return path
 
-    def run(self, *arguments: str | Path, within: float = 400) -> Done:
-        """Run vmharness to its end."""
+    def run(self, *arguments: str | Path, within: float = 400, verbs: str | None = None) -> Done:
+        """Run vmharness to its end.
+
+        :param verbs: its standard input.
+        """
         began = time.monotonic()
         done = subprocess.run(
             [*self.command, *map(str, arguments)],
             cwd=self.folder,
             env=self.environment_of_runs(),
-            stdin=subprocess.DEVNULL,
+            input=verbs or "",
             capture_output=True,
             text=True,
             timeout=within,

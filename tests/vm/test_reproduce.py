@@ -136,6 +136,11 @@ def test_every_state_of_a_build(place: Workplace) -> None:
     assert "->  2 format the EFI system partition" in done.stdout
     done = place.run("reproduce", left, "--at", "unmount", "--run", "ls /target/efi/EFI/systemd")
     assert "systemd-bootx64.efi" in done.stderr
+    compare = "compare 'install systemd-boot' 'remove what machines must not share'"
+    done = place.run("reproduce", left, verbs=f"{compare}\n")
+    assert done.status == 0, done.stderr
+    assert "+ /target/efi/EFI/systemd/systemd-bootx64.efi" in done.stdout
+    assert "Boot0001" in done.stdout
 
 
 def test_stopping_on_purpose(place: Workplace) -> None:

@@ -14,6 +14,7 @@ from attrs import define, field, frozen
 from vmharness.cli import terminal
 from vmharness.errors import GuestError, SpecError, VmharnessError
 from vmharness.flows import reproduce as flow
+from vmharness.flows import states
 from vmharness.flows import variable_texts as texts
 from vmharness.flows.efivars import show as read_variables
 from vmharness.flows.reproduce import Opened
@@ -176,6 +177,13 @@ class Prompt:
         for line in texts.to_lines(read_variables(self.session.variables)):
             click.echo(line)
 
+    def compare(self, words: list[str]) -> None:
+        """Say how two states differ."""
+        found = states.compare(self.session, words[0], words[1])
+        for line in (*found.files, *found.variables):
+            click.echo(printable(line))
+        click.echo(f"-- the session is in the state {words[1]} now", err=True)
+
     def put(self, words: list[str]) -> None:
         """Copy a file into the guest."""
         self.session.put(Path(words[0]), words[1])
@@ -252,6 +260,13 @@ VERBS = {
         most=1,
     ),
     "checkpoint": Verb(usage="checkpoint", words="save the present state", act=Prompt.checkpoint),
+    "compare": Verb(
+        usage="compare STATE STATE",
+        words="how two states (checkpoints, or before steps) differ: files of the target, EFI variables",
+        act=Prompt.compare,
+        least=2,
+        most=2,
+    ),
     "put": Verb(usage="put FILE PATH", words="copy a file into the guest", act=Prompt.put, least=2, most=2),
     "get": Verb(usage="get PATH [FILE]", words="copy a file out of the guest", act=Prompt.get, least=1, most=2),
     "efivars": Verb(usage="efivars", words="the EFI variables as they are now", act=Prompt.efivars),

@@ -268,6 +268,20 @@ class Session:
             return None if error.status == cannot_tell else False
         return True
 
+    def listed(self) -> tuple[str, ...]:
+        """A line for each file of the target, as the guest script ``list-target`` makes it.
+
+        :raises CommandFailed: the target is not mounted.
+        """
+        lines: list[str] = []
+
+        def take(stream: str, line: str) -> None:
+            if stream == "stdout":
+                lines.append(line)
+
+        self._agent.run("list-target", {}, within=self._scaled(_COMMAND_SECONDS), on_output=take)
+        return tuple(lines)
+
     @property
     def variables(self) -> Path:
         """The variable store of the machine, as it is now."""
