@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
 from pathlib import Path
 
 import pexpect
@@ -155,6 +157,50 @@ def test_stopping_on_purpose(place: Workplace) -> None:
     done = place.run("build", definition, "-o", place.folder / "other", "--break-after", "instal systemd-boot")
     assert done.status == 2
     assert "did you mean 'install systemd-boot'" in done.stderr
+
+
+def test_interrupted_build(place: Workplace) -> None:
+    """What was saved before Ctrl-C is not lost: the build can be entered where it was last saved."""
+    definition = place.define(trees.MINIMAL + trees.shell("echo dozing off; sleep 300"))
+    with place.start("build", definition, "-o", place.folder / "out") as live:
+        live.wait_for_output("dozing off")
+        os.killpg(live.pid, signal.SIGINT)
+        done = live.end()
+    assert done.status == 130
+    (left,) = place.run_directories()
+    done = place.run("reproduce", left, "--steps", "--run", "ls /target/etc")
+    assert done.status == 0, done.stderr
+    assert f"->  4 {STEP}" in done.stdout
+
+
+def test_guest_that_hangs(place: Workplace) -> None:
+    """A state in which a step hangs has a shell all the same, though no more steps; a rewind gives a sound one."""
+    hang = 'name = "wait"\ncommand = ["sleep", "1000"]\ndeadline = "3s"\ninside = "appliance"\n'
+    done = place.fail(f"{trees.MINIMAL}\n[[run]]\n{hang}")
+    assert "did not" in done.error() or "no end" in done.error()
+    (left,) = place.run_directories()
+    (hung,) = left.glob("checkpoints/*-failed-*")
+    done = place.run("reproduce", left, "--at", hung.name, "--run", "true")
+    assert done.status == 5
+    assert "was saved while a step hung" in done.stderr
+    with pexpect.spawn(
+        PROGRAM[0],
+        [*PROGRAM[1:], "reproduce", str(left), "--at", hung.name],
+        env={**place.environment_of_runs(), "TERM": "vt100"},
+        timeout=SECONDS,
+        encoding="utf-8",
+    ) as terminal:
+        terminal.expect(r":/ # ")
+        terminal.send("ps | grep -c '[s]leep 1000'\r")
+        terminal.expect(r"\r\n1\r\n")
+        terminal.send("\x1d")
+        terminal.expect_exact("vmharness> ")
+        terminal.sendline("rewind wait")
+        terminal.expect_exact("->  4 wait")
+        terminal.sendline("run 'ls /target/etc'")
+        terminal.expect_exact("hostname")
+        terminal.sendline("quit")
+        terminal.expect(pexpect.EOF)
 
 
 def digests(folder: Path) -> dict[Path, str]:

@@ -139,6 +139,8 @@ def build(  # noqa: PLR0913, PLR0917 -- one parameter an option
     )
     with errors_reported(as_json=as_json):
         if len(definitions) > 1 or executor is not None:
+            if on_failure != "keep" or break_before is not None or break_after is not None:
+                raise click.UsageError("--on-failure and --break-... are for one build at a time, here")
             from vmharness.cli import many  # noqa: PLC0415
 
             sys.exit(many.run(definitions, output, options, jobs=jobs, executor=executor, as_json=as_json))

@@ -131,6 +131,11 @@ def work(prepared: Prepared, inputs: str, run: Run) -> None:
         aftermath.keep(prepared, inputs, None, run)
         stopped.enter = reproduce_command(run.directory)
         raise
+    except KeyboardInterrupt:
+        if any(run.directory.checkpoints.glob("*")):  # what was saved is not lost
+            aftermath.keep(prepared, inputs, None, run)
+            run.note(f"to enter the build where it was last saved: {reproduce_command(run.directory)}")
+        raise
     except (GuestError, QemuDied) as error:
         prepared = installing.as_it_went(prepared, run)
         failure = aftermath.failure_of(error, prepared, run)

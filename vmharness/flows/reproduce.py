@@ -24,6 +24,7 @@ from vmharness.host.rundir import RunDirectory
 from vmharness.model import manifest
 from vmharness.model import record as records
 from vmharness.model.checkpoint import CheckpointNote, Checkpoints, When
+from vmharness.model.image import AutoFirmware, SecureBootFirmware
 from vmharness.model.record import Record
 from vmharness.plan import reopening, stored
 from vmharness.plan.firmware import select
@@ -206,7 +207,9 @@ def _plan(directory: RunDirectory, record: Record, source: Path, *, replay: bool
         plan = stored.from_json(directory.plan.read_text(encoding="utf-8"), spec)
         firmware = there.firmware
         if firmware is None and plan.firmware is not None:
-            firmware = select(spec.efi.firmware, descriptors.installed(), origin=str(spec.origin))
+            # The host's own: files that the definition names may be a stranger's choice.
+            choice = spec.efi.firmware if isinstance(spec.efi.firmware, SecureBootFirmware) else AutoFirmware()
+            firmware = select(choice, descriptors.for_choice(choice))
         plan = stored.relocated(plan, kernel=directory.kernel, initrd=directory.initramfs, firmware=firmware)
     except (ValueError, OSError) as error:
         raise SpecError(f"plan.json cannot be read: {error}", origin=str(source)) from error
