@@ -10,17 +10,18 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from _pytest.runner import runtestprotocol
 
-from vmharness.errors import QemuError
+from vmharness.errors import QemuError, VmharnessError
 from vmharness.flows import build as building
 from vmharness.flows.prepare import Options
 from vmharness.host import accelerator as accelerators
+from vmharness.host import tty
 from vmharness.model.hardware import AcceleratorVerdict, Bus
 from vmharness.model.outcome import Died
 from vmharness.model.sizes import parse_size
@@ -256,6 +257,28 @@ def _is_infrastructure(error: BaseException) -> bool:
 def _hold(config: pytest.Config, machine: Machine) -> None:
     """Pause the machine and wait until the person has seen enough."""
     capture = config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
-        print(machine.hold())  # noqa: T201 -- a person is asked
-        input("Enter goes on with the tests and ends the machine: ")
+    capture.suspend(in_=True)
+    try:
+        print(f"\n{machine.hold()}")  # noqa: T201 -- a person is asked
+        while input("Enter goes on with the tests and ends the machine, c is its console: ").strip() == "c":
+            _lend_console(machine)
+    except EOFError:  # nobody is there, as under xdist
+        print()  # noqa: T201 -- as above
+    finally:
+        capture.resume()
+
+
+def _lend_console(machine: Machine) -> None:
+    """Make the person's terminal the machine's console until Ctrl-] or the machine's end; otherwise it stands still."""
+    print("Ctrl-] leaves the console")  # noqa: T201 -- a person is there
+    with suppress(VmharnessError), tty.lent() as lent:
+        machine.unpause()
+        machine.log_out()
+        machine.core.when_ended(lent.end)
+        untap = machine.core.log.tap(tty.put)
+        try:
+            lent.run(machine.core.log.send)
+        finally:
+            untap()
+            machine.pause()
+    print()  # noqa: T201 -- as above

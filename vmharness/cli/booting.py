@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from vmharness.cli import terminal
 from vmharness.cli.progress import Plain, run_directory_named
 from vmharness.errors import SpecError
 from vmharness.events import Event, MilestoneReached, Note, StepOutput, fan_out
 from vmharness.flows.boot import BootOptions, BootReport, attach, boot
+from vmharness.host import tty
 from vmharness.model.outcome import Panicked, Reached, describe
 from vmharness.model.sizes import parse_size
 from vmharness.model.text import harmless
@@ -82,9 +82,9 @@ def _data(report: BootReport) -> dict[str, object]:
 def _connect(machine: Machine) -> None:
     """Make the person's terminal the machine's console until Ctrl-] or the machine's end."""
     click.echo("-- your terminal is the machine's console now; Ctrl-] leaves and ends the machine", err=True)
-    with terminal.lent() as lent:
+    with tty.lent() as lent:
         machine.when_ended(lent.end)
-        untap = machine.log.tap(terminal.put)
+        untap = machine.log.tap(tty.put)
         try:
             lent.run(machine.log.send)
         finally:

@@ -11,7 +11,6 @@ from pathlib import Path
 import click
 from attrs import define, field, frozen
 
-from vmharness.cli import terminal
 from vmharness.errors import GuestError, SpecError, VmharnessError
 from vmharness.flows import reproduce as flow
 from vmharness.flows import states
@@ -19,6 +18,7 @@ from vmharness.flows import variable_texts as texts
 from vmharness.flows.efivars import show as read_variables
 from vmharness.flows.reproduce import Opened
 from vmharness.flows.session import Session
+from vmharness.host import tty
 from vmharness.model.steps import Action
 from vmharness.model.text import Cleaner, printable
 from vmharness.vm.machine import Machine
@@ -207,16 +207,16 @@ class Prompt:
 
         def show(data: bytes) -> None:
             typed.append(seen.feed(data))
-            terminal.put(data)
+            tty.put(data)
 
-        with terminal.lent() as lent:
-            rows, columns = terminal.size()
+        with tty.lent() as lent:
+            rows, columns = tty.size()
             self.session.machine.when_ended(lent.end)
             leave = shell.enter(
                 show, lent.end, rows=rows, columns=columns, terminal_type=os.environ.get("TERM", "dumb")
             )
             try:
-                left = lent.run(shell.type, lambda: self.session.resize(*terminal.size()))
+                left = lent.run(shell.type, lambda: self.session.resize(*tty.size()))
             finally:
                 leave()
         self.session.note_shell("".join(typed))

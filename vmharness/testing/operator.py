@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from attrs import define
 
-from vmharness.errors import BootFailed
+from vmharness.errors import BootFailed, GuestError
 from vmharness.model.outcome import Outcome, describe
 from vmharness.model.results import CommandResult
 from vmharness.testing.progress import Progress
@@ -20,6 +20,7 @@ from vmharness.vm.login import login as log_in
 from vmharness.vm.menu import Menu
 from vmharness.vm.ocr import wait_for_picture
 from vmharness.vm.screen import Screen
+from vmharness.vm.shell import Shell
 from vmharness.vm.ssh import Ssh
 from vmharness.vm.sshkeys import KnownHost, SshKey
 
@@ -145,6 +146,14 @@ class Operator(ABC):
         power.resumed = False
         power.inside = log_in(power.machine.log, user, password, within=within * self.time_scale)
         return power.inside
+
+    def log_out(self) -> None:
+        """End the session on the console, where there is one: who types there next finds a login prompt."""
+        power = self._on
+        if isinstance(power.inside, Shell):
+            with suppress(GuestError):
+                power.inside.logout()
+            power.inside = None
 
     def ssh(self, key: SshKey, user: str = "root", *, within: float = BOOT_SECONDS) -> Inside:
         """Connect through SSH; :meth:`run`, :meth:`put` and :meth:`get` go this way from then on.
