@@ -124,6 +124,27 @@ def test_verbs_without_a_person(stuck: Path, shop: Workplace) -> None:
     assert "has no agent of vmharness" in done.stderr
 
 
+def test_bundle(stuck: Path, shop: Workplace) -> None:
+    """A stuck install is packed and opened elsewhere, with the installer's image and what it had shown."""
+    packed = shop.folder / "stuck.vmbundle"
+    assert shop.run("bundle", stuck, "-o", packed).status == 0
+    done = shop.run("reproduce", packed, "--steps", "--retry")
+    assert done.status == 5
+    assert "->  2 the name (expect)" in done.stdout
+    assert "There is no disk /dev/vdz." in done.stderr
+    assert shop.guests() == []
+
+
+def test_what_is_on_the_display(shop: Workplace) -> None:
+    """The graphical screen is read, and keys go to the emulated keyboard; the run stops where it is told to."""
+    entry = "[[dialogue]]\ndisplay = 'loading|starting|DVD'\nkeys = ['a']\n"
+    looking = DEFINITION.replace("[[dialogue]]", f"{entry}\n[[dialogue]]", 1)
+    looking = looking.replace('iso = "small.iso"', 'iso = "small.iso"\ndisplay = true')
+    done = shop.run("build", shop.define(looking), "-o", shop.folder / "seen", "--break-before", "the disk")
+    assert done.status == 1
+    assert "stopped before 'the disk', as it was to" in done.stderr, done.stderr
+
+
 def test_rewind_and_an_edited_entry(stuck: Path, shop: Workplace) -> None:
     """The dialogue can be done again from its beginning, with another answer, up to the image."""
     answer = 'send = "vda\\r"'
