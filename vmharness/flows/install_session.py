@@ -155,7 +155,11 @@ class InstallSession(Session):
         """A serial line has no way to tell how large the window is."""
 
     @property
-    def _agent(self) -> Agent:
+    def agent(self) -> Agent:
+        """There is none.
+
+        :raises GuestError: always.
+        """
         what = "an installer's machine has no agent of vmharness, so it runs no commands and takes no files"
         raise GuestError(what, None, "use its serial console: the verb shell")
 

@@ -6,18 +6,18 @@ written. Its own checkpoints continue the build's tree.
 
 from __future__ import annotations
 
-import difflib
 import secrets
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
 from attrs import define, evolve, field, frozen
 
 from vmharness.disk import image
-from vmharness.errors import ApiMisuse, CommandFailed, GuestError, HostError
+from vmharness.errors import ApiMisuse, GuestError
 from vmharness.flows import working
 from vmharness.flows.bringup import Up, wake_parameters
+from vmharness.flows.hands import ANSWER_SECONDS, Hands
 from vmharness.flows.run import Run
 from vmharness.flows.steps import run_step
 from vmharness.flows.trail import Trail, notes, overlay, restorable
@@ -25,17 +25,12 @@ from vmharness.flows.working import appliance_started, disks
 from vmharness.host.rundir import RunDirectory
 from vmharness.model.checkpoint import CheckpointNote, When
 from vmharness.model.hardware import Disk
-from vmharness.model.steps import Action, Step
+from vmharness.model.steps import Action
 from vmharness.plan.make import Plan
 from vmharness.plan.stopping import numbered
 from vmharness.vm.guest import Agent
 from vmharness.vm.machine import Machine
 from vmharness.vm.person import ConsoleShell, PersonShell
-
-_ANSWER_SECONDS = 2.0
-_FILE_SECONDS = 60.0
-_COMMAND_SECONDS = 600.0
-_SCRIPTS = "/lib/vmharness/steps"
 
 
 @frozen(kw_only=True)
@@ -54,7 +49,7 @@ class Passed:
 
 
 @define
-class Session:
+class Session(Hands):
     """A build's machine under a person's hands; use it as a context manager.
 
     :param plan: the build's.
@@ -150,8 +145,8 @@ class Session:
         self._up = Up(machine=machine, agent=agent, way="restored")
         self.answers = True
         try:
-            agent.open_session(within=_ANSWER_SECONDS * scale)
-            agent.run("wake", wake_parameters(secrets.token_hex(32)), within=_ANSWER_SECONDS * scale)
+            agent.open_session(within=ANSWER_SECONDS * scale)
+            agent.run("wake", wake_parameters(secrets.token_hex(32)), within=ANSWER_SECONDS * scale)
         except GuestError:
             # It was saved while a step hung: a shell is all that there is.
             self.answers = False
@@ -196,7 +191,7 @@ class Session:
         if script is not None:
             self._replace(step, script)
         self.trail.before(self.machine, self.position, step)
-        run_step(self._agent, step, evolve(self.run, directory=self.site))
+        run_step(self.agent, step, evolve(self.run, directory=self.site))
         self.position += 1
 
     def skip(self) -> None:
@@ -244,105 +239,10 @@ class Session:
         self.run.keep = self.run.keep or note is not None
         return note
 
-    def command(self, line: str) -> None:
-        """Run a line of shell in the appliance; the run gets what it writes.
-
-        :raises CommandFailed: it ended with another status than 0.
-        """
-        self._agent.run(
-            "run-by-hand", {"COMMAND": line}, within=self._scaled(_COMMAND_SECONDS), on_output=self._step_line
-        )
-        self.repairs.append(f"ran: {line}")
-
-    def passes(self, check: bytes, path: str, *, cannot_tell: int) -> bool | None:
-        """Whether a check ends with exit status 0 in the appliance; None if it ends with ``cannot_tell``.
-
-        :param check: the program.
-        :param path: where it is put in the appliance.
-        """
-        self._agent.put(check, path, mode=0o755, within=self._scaled(_FILE_SECONDS))
-        within = self._scaled(_COMMAND_SECONDS)
-        try:
-            self._agent.run("run-by-hand", {"COMMAND": path}, within=within, on_output=self._step_line)
-        except CommandFailed as error:
-            return None if error.status == cannot_tell else False
-        return True
-
-    def listed(self) -> tuple[str, ...]:
-        """A line for each file of the target, as the guest script ``list-target`` makes it.
-
-        :raises CommandFailed: the target is not mounted.
-        """
-        lines: list[str] = []
-
-        def take(stream: str, line: str) -> None:
-            if stream == "stdout":
-                lines.append(line)
-
-        self._agent.run("list-target", {}, within=self._scaled(_COMMAND_SECONDS), on_output=take)
-        return tuple(lines)
-
     @property
     def variables(self) -> Path:
         """The variable store of the machine, as it is now."""
         return self.run.directory.variables
-
-    def script(self, step: Action) -> str:
-        """The text of a step's script, as the guest has it."""
-        assert isinstance(step, Step)
-        if step.file is not None:
-            return self.site.script(step.file.name).read_text(encoding="utf-8", errors="replace")
-        return self.get(f"{_SCRIPTS}/{step.script}").decode("utf-8", "replace")
-
-    def put(self, source: Path, path: str) -> None:
-        """Copy a file of the host into the appliance; the target is under ``/target``.
-
-        :raises HostError: the file cannot be read.
-        :raises CommandFailed: the guest cannot write it.
-        """
-        try:
-            data, mode = source.read_bytes(), source.stat().st_mode & 0o777
-        except OSError as error:
-            raise HostError(f"cannot read {source}: {error.strerror}") from error
-        self._agent.put(data, path, mode=mode, within=self._scaled(_FILE_SECONDS))
-        self.repairs.append(f"put {source.name} as {path}, {len(data)} bytes")
-
-    def get(self, path: str) -> bytes:
-        """What a file of the appliance holds.
-
-        :raises CommandFailed: the guest cannot read it.
-        """
-        return self._agent.get(path, within=self._scaled(_FILE_SECONDS))
-
-    def resize(self, rows: int, columns: int) -> None:
-        """Tell the programs on the terminal how large its window is now; a guest that hangs is not told."""
-        if self.answers:
-            with suppress(GuestError):
-                sizes = {"ROWS": str(rows), "COLUMNS": str(columns)}
-                self._agent.run("resize-terminal", sizes, within=self._scaled(_ANSWER_SECONDS))
-
-    def note_shell(self, typed: str) -> None:
-        """Note what a person has done in a shell, as the terminal showed it."""
-        self.repairs.extend(["in a shell:", *(f"    {line}" for line in typed.splitlines())])
-
-    def note_edited(self, name: str, before: str, after: str) -> None:
-        """Note that an edited copy of a step's script was run."""
-        lines = difflib.unified_diff(before.splitlines(), after.splitlines(), "as it was", "by hand", lineterm="")
-        self.repairs.extend([f"ran '{name}' with an edited script:", *(f"    {line}" for line in lines)])
-
-    def _replace(self, step: Step, script: Path) -> None:
-        before = self.script(step)
-        try:
-            text = script.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise HostError(f"cannot read the script {script}: {error}") from error
-        if step.file is not None:
-            path = self.site.script(step.file.name)
-            path.unlink()  # a link to the build's own, perhaps
-            path.write_text(text, encoding="utf-8")
-        else:
-            self._agent.put(text.encode(), f"{_SCRIPTS}/{step.script}", mode=0o755, within=self._scaled(_FILE_SECONDS))
-        self.note_edited(step.name, before, text)
 
     def _covered(self, disk: Disk) -> Disk:
         """A disk of the build's, under an overlay that takes what is written."""
@@ -351,14 +251,8 @@ class Session:
         path = overlay(disk.name, (disk.path,), self.site)
         return evolve(disk, path=path, format="qcow2", backing=(disk.path,))
 
-    def _step_line(self, stream: str, line: str) -> None:
-        self.run.say(line, stream)
-
     def _console_line(self, line: str) -> None:
         self.run.say(line, "console")
-
-    def _scaled(self, seconds: float) -> float:
-        return seconds * self.plan.accelerator.accelerator.time_scale
 
     @property
     def up(self) -> Up:
@@ -369,13 +263,6 @@ class Session:
         if self._up is None:
             raise ApiMisuse("the session has no machine; restore a checkpoint, rewind or replay first")
         return self._up
-
-    @property
-    def _agent(self) -> Agent:
-        if not self.answers:
-            what = "the guest was saved while a step hung, so it runs no steps and takes no files"
-            raise GuestError(what, None, "look around in its shell, or rewind to a step")
-        return self.up.agent
 
     def _leave(self) -> None:
         self._machine.close()
