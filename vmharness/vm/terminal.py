@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Any
 
 import pyte
-from pyte import modes
+from pyte import charsets, modes
 from pyte.screens import Char, StaticDefaultDict, wcwidth
 
 from vmharness.model.picture import Cell, Picture, Style
@@ -32,9 +32,10 @@ _LONGEST_SEQUENCE = 4096
 _TOKEN = re.compile(
     r"(?P<string>\x1b[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)?)"
     r"|\x1b\[(?P<parameters>[0-?]*)(?P<between>[ -/]*)(?P<final>[@-~]?)"
+    r"|\x1b(?P<slot>[()])(?P<charset>[0-~])"
     r"|\x1b[ -/]*(?P<escape>[0-~]?)"
-    r"|(?P<control>[\x07-\x0d])"
-    r"|(?P<text>[^\x1b\x07-\x0d]+)"
+    r"|(?P<control>[\x07-\x0f])"
+    r"|(?P<text>[^\x1b\x07-\x0f]+)"
 )
 _UNFINISHED = re.compile(r"\x1b(?:[\]PX^_][^\x07\x1b\n]*\x1b?|\[[0-?]*[ -/]*|[ -/]*)\Z")
 
@@ -63,14 +64,30 @@ codecs.register_error("vmharness-cp437", _as_cp437)
 
 
 class _Screen(pyte.Screen):
-    """pyte's screen, which clears to the current background, as terminals do."""
+    """pyte's screen, which clears to the current background, as terminals do.
+
+    Line drawing characters are there only once a program has asked for them: a lone SO in binary output must not turn
+    all that follows into lines.
+    """
+
+    def reset(self) -> None:
+        """Reset it."""
+        super().reset()
+        self.g1_charset = charsets.LAT1_MAP
 
     def erase_in_display(self, how: int = 0, *args: Any, **kwargs: Any) -> None:
-        """Clear below the cursor (0), above it (1), or everything (2, 3)."""
+        """Clear below the cursor (0), above it (1), or everything (2, 3); pyte breaks on others."""
+        if how > 3:
+            return
         super().erase_in_display(how, *args, **kwargs)
         whole = {0: range(self.cursor.y + 1, self.lines), 1: range(self.cursor.y)}.get(how, range(self.lines))
         for number in whole:
             self.buffer[number] = StaticDefaultDict(self.cursor.attrs)
+
+    def erase_in_line(self, how: int = 0, *args: Any, **kwargs: Any) -> None:
+        """Clear the line from the cursor on (0), up to it (1), or whole (2); pyte breaks on others."""
+        if how <= 2:
+            super().erase_in_line(how, *args, **kwargs)
 
 
 class Terminal:
@@ -137,6 +154,8 @@ class Terminal:
         elif token["control"] is not None:
             self._is_placed = False
             _CONTROLS[token["control"]](self._screen)
+        elif token["slot"] is not None:
+            self._screen.define_charset(token["charset"], token["slot"])
         elif token["final"]:
             self._control_sequence(token["parameters"], token["between"], token["final"])
         elif token["escape"]:
@@ -230,6 +249,8 @@ _CONTROLS: dict[str, Callable[[pyte.Screen], None]] = {
     "\x0b": pyte.Screen.linefeed,
     "\x0c": pyte.Screen.linefeed,
     "\r": pyte.Screen.carriage_return,
+    "\x0e": pyte.Screen.shift_out,
+    "\x0f": pyte.Screen.shift_in,
 }
 
 _ESCAPES: dict[str, Callable[[pyte.Screen], None]] = {
@@ -242,7 +263,7 @@ _ESCAPES: dict[str, Callable[[pyte.Screen], None]] = {
     "c": pyte.Screen.reset,
 }
 
-_SEQUENCES: dict[str, Callable[[pyte.Screen, int], None]] = {
+_SEQUENCES: dict[str, Callable[[_Screen, int], None]] = {
     "@": pyte.Screen.insert_characters,
     "A": pyte.Screen.cursor_up,
     "B": pyte.Screen.cursor_down,
@@ -251,8 +272,8 @@ _SEQUENCES: dict[str, Callable[[pyte.Screen, int], None]] = {
     "E": pyte.Screen.cursor_down1,
     "F": pyte.Screen.cursor_up1,
     "G": pyte.Screen.cursor_to_column,
-    "J": lambda screen, how: screen.erase_in_display(how),  # the one that clears to the background
-    "K": pyte.Screen.erase_in_line,
+    "J": _Screen.erase_in_display,
+    "K": _Screen.erase_in_line,
     "L": pyte.Screen.insert_lines,
     "M": pyte.Screen.delete_lines,
     "P": pyte.Screen.delete_characters,
