@@ -8,13 +8,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from screens import picture_of, recording
 
-from vmharness.vm.rendering import STYLESHEET, render_html, render_text, transcript_end
+from vmharness.vm.rendering import STYLESHEET, render_html, render_terminal, render_text, transcript_end
 
 
 def test_a_screen_as_text() -> None:
     """The lines stand in a border of their width."""
     assert render_text(picture_of(b"one\r\nthree\r\n")) == "+-----+\n|one  |\n|three|\n+-----+"
     assert render_text(picture_of(b"")) == "++\n||\n++"
+
+
+@given(st.binary(max_size=200))
+def test_a_screen_on_a_terminal(data: bytes) -> None:
+    """What is drawn on a terminal is the same screen, with the cursor in its place; a guest's bytes do nothing else."""
+    before = picture_of(data)
+    after = picture_of(render_terminal(before))
+    assert after.lines == before.lines
+    assert after.cursor == before.cursor or len(before.rows) != len(after.rows)
+
+
+def test_colours_on_a_terminal() -> None:
+    """Colours and bold letters are kept, and what is highlighted with them."""
+    before = picture_of(b"plain \x1b[1;31;42mred\x1b[0m \x1b[7m<Continue>\x1b[0m Disk? ")
+    assert picture_of(render_terminal(before)).rows == before.rows
 
 
 def test_a_screen_as_html() -> None:

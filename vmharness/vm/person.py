@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 
 from vmharness.vm.console import Console
+from vmharness.vm.rendering import render_terminal
 from vmharness.vm.screen import Screen
 
 
@@ -91,23 +92,12 @@ class ConsoleShell:
 
         :returns: what leaves it.
         """
-        picture = self._screen.picture()
-        row, column = picture.cursor
-        lines = picture.text.split("\n")
-        lines += [""] * (row + 1 - len(lines))
-        lines[row] = lines[row].ljust(column)
-        show(_drawn(lines, row, column))
+        show(render_terminal(self._screen.picture()))
         return self._console.tap(show)
 
     def type(self, data: bytes) -> None:
         """Pass on what the person types."""
         self._console.send(data)
-
-
-def _drawn(lines: list[str], row: int, column: int) -> bytes:
-    """Lines on a cleared screen, and the cursor where it belongs."""
-    text = "\r\n".join(lines)
-    return f"\x1b[H\x1b[2J{text}\x1b[{row + 1};{column + 1}H".encode()
 
 
 class _Filter:

@@ -22,6 +22,8 @@ _COLOURS = {
     "blue": "#3465a4", "magenta": "#75507b", "cyan": "#06989a", "white": "#d3d7cf",
 }  # fmt: skip
 
+_NUMBERS = {name: number for number, name in enumerate(_COLOURS)}  # as SGR counts them
+
 STYLESHEET = "\n".join(
     [
         ".screen { background: #1c1c1c; color: #d3d7cf; padding: .5em; overflow-x: auto; line-height: 1.15; }",
@@ -31,6 +33,15 @@ STYLESHEET = "\n".join(
     ]
 )
 """CSS for what :func:`render_html` makes."""
+
+
+def render_terminal(picture: Picture) -> bytes:
+    """What draws the screen on a person's terminal, with its colours, and puts the cursor where it is."""
+    row, column = picture.cursor
+    used = max(row + 1, len(picture.text.split("\n")))
+    lines = [_terminal_line(cells, column if number == row else 0) for number, cells in enumerate(picture.rows[:used])]
+    text = "\x1b[0m\r\n".join(lines)
+    return f"\x1b[0m\x1b[H\x1b[2J{text}\x1b[0m\x1b[{row + 1};{column + 1}H".encode()
 
 
 def render_text(picture: Picture) -> str:
@@ -55,6 +66,24 @@ def transcript_end(transcript: bytes, *, lines: int = TRANSCRIPT_LINES) -> Pictu
     terminal = Terminal(columns=TRANSCRIPT_COLUMNS, lines=lines)
     terminal.feed(transcript[-lines * _BYTES_PER_LINE :])
     return terminal.picture()
+
+
+def _terminal_line(cells: Sequence[Cell], least: int) -> str:
+    """A row without the plain blanks at its end, but for the first ``least`` places."""
+    end = len(cells)
+    while end > least and cells[end - 1] == Cell():
+        end -= 1
+    runs = groupby(cells[:end], key=lambda cell: cell.style)
+    return "".join(f"{_selecting(style)}{text_of(list(run))}" for style, run in runs)
+
+
+def _selecting(style: Style) -> str:
+    """What selects a style on a terminal (ECMA-48, SGR); white on black is what the person has."""
+    foreground, background = _named(style.foreground), _named(style.background)
+    codes = ["0", *(["1"] if style.bold else [])]
+    codes += [f"3{_NUMBERS[foreground]}"] if foreground != "white" else []
+    codes += [f"4{_NUMBERS[background]}"] if background != "black" else []
+    return f"\x1b[{';'.join(codes)}m"
 
 
 def _row(row: Sequence[Cell]) -> str:
