@@ -8,7 +8,8 @@ from vmharness import __version__
 from vmharness.disk import image
 from vmharness.errors import CommandFailed, GuestError, HostError, VmharnessError
 from vmharness.events import nobody
-from vmharness.flows.outputs import Prepared, firmware_identity
+from vmharness.flows.outputs import firmware_identity
+from vmharness.flows.prepared import Prepared
 from vmharness.flows.run import Run
 from vmharness.flows.sessions import session_on
 from vmharness.flows.trail import Trail, notes

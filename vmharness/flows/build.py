@@ -14,8 +14,9 @@ from vmharness.errors import BuildFailed, BuildStopped, GuestError, QemuDied, Ve
 from vmharness.events import Emit, nobody
 from vmharness.flows import uptodate
 from vmharness.flows.definition import read_definition
-from vmharness.flows.outputs import Prepared, deliver
+from vmharness.flows.outputs import deliver
 from vmharness.flows.prepare import Options, prepare
+from vmharness.flows.prepared import Prepared
 from vmharness.flows.run import Run, recorded, reproduce_command
 from vmharness.host import publish
 from vmharness.model import manifest

@@ -11,7 +11,7 @@ from attrs import define, evolve, field
 from vmharness.disk import efivars, image, partitioning
 from vmharness.errors import BuildStopped, GuestError, VerificationFailed
 from vmharness.flows import scripted
-from vmharness.flows.outputs import Prepared
+from vmharness.flows.prepared import Prepared
 from vmharness.flows.run import Run
 from vmharness.flows.talking import Installer, talk
 from vmharness.flows.trail import Trail, overlay

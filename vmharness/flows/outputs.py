@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-
-from attrs import field, frozen
 
 from vmharness import __version__
 from vmharness.disk import efivars, image
 from vmharness.events import Published
 from vmharness.flows import definition, hooks
+from vmharness.flows.prepared import Prepared
 from vmharness.flows.run import Run
 from vmharness.host import cache, publish
-from vmharness.host.appliance import Appliance
 from vmharness.model import manifest
-from vmharness.model.checkpoint import Checkpoints
 from vmharness.model.firmware import Firmware
 from vmharness.model.image import Format
-from vmharness.model.results import StagedContents, StagedTree
 from vmharness.model.variable_records import decode
 from vmharness.plan import identity
-from vmharness.plan.make import Plan
-from vmharness.plan.stopping import Stop
 
 EXTENSIONS = {
     Format.RAW: ".img",
@@ -36,35 +29,6 @@ EXTENSIONS = {
 VARIABLES_NAME = "efi-vars.fd"
 TRANSCRIPT_NAME = "transcript.log"
 BUILD_PRODUCTS = Path("nix-support/hydra-build-products")
-
-
-@frozen(kw_only=True)
-class Prepared:
-    """Everything that is known once nothing is left to decide, and what was signed since.
-
-    :param tools: versions of the programs used, by name.
-    :param trees: what goes into partitions, by role.
-    :param checkpoints: which are taken on the way.
-    :param stop: where the build is to stop on purpose, or None.
-    :param repairs: what was done by hand, one thing a line, where the build was ended in a session; None otherwise.
-    :param media: what an installer was started from.
-    :param signed: what was signed for Secure Boot.
-    :param key_files: keys that were made for the image and are published with it, each with its role.
-    """
-
-    plan: Plan
-    seed: str
-    tools: Mapping[str, str]
-    trees: Mapping[str, StagedTree]
-    contents: StagedContents | None
-    appliance: Appliance | None
-    resume: bool
-    checkpoints: Checkpoints = Checkpoints.NONE
-    stop: Stop | None = None
-    repairs: tuple[str, ...] | None = None
-    media: tuple[manifest.SourceFile, ...] = ()
-    signed: tuple[manifest.SignedFile, ...] = ()
-    key_files: Mapping[Path, str] = field(factory=dict)
 
 
 def deliver(prepared: Prepared, output: Path, inputs: str, run: Run) -> manifest.Manifest:

@@ -10,7 +10,7 @@ from attrs import frozen
 from vmharness.errors import SpecError
 from vmharness.flows import hooks
 from vmharness.flows.filling import stage_partitions, tools_for
-from vmharness.flows.outputs import Prepared
+from vmharness.flows.prepared import Prepared
 from vmharness.flows.run import Run
 from vmharness.flows.scripts import copy_scripts
 from vmharness.host import appliance, cache, kernel, vmlinux

@@ -12,16 +12,13 @@ from vmharness.disk import image
 from vmharness.disk.qcow2 import require_plain_qcow2
 from vmharness.errors import HostError, SpecError
 from vmharness.events import Emit, nobody
-from vmharness.flows import build
 from vmharness.flows.definition import read_definition
-from vmharness.flows.outputs import Prepared, deliver
 from vmharness.flows.run import Run, recorded
 from vmharness.flows.session import Session
 from vmharness.flows.sessions import session_on
 from vmharness.flows.trail import Trail, notes
-from vmharness.host import descriptors, here, publish, rundir
+from vmharness.host import descriptors, here, rundir
 from vmharness.host.rundir import RunDirectory
-from vmharness.model import manifest
 from vmharness.model import record as records
 from vmharness.model.checkpoint import CheckpointNote, Checkpoints, When
 from vmharness.model.image import AutoFirmware, SecureBootFirmware
@@ -75,41 +72,6 @@ def entered(source: Path, at: str | None = None, *, replay: bool = False, emit: 
             with run.part("enter the build"):
                 _go_to(session, record, at, replay=replay)
             yield Opened(record=record, session=session)
-
-
-def go_on(opened: Opened, output: Path) -> manifest.Manifest:
-    """Run the steps that are left, and publish the image, marked as repaired by hand.
-
-    The definition's hook is not run: the definition may be a stranger's.
-
-    :raises SpecError: there is something at ``output`` that no build has made.
-    :raises GuestError: a step failed; the session is before it.
-    :raises BuildFailed: the image is not what the plan says.
-    """
-    session, record = opened.session, opened.record
-    run, plan = session.run, session.plan
-    publish.require_publishable(output)
-    if plan.spec.secure_boot.wanted and plan.spec.secure_boot.keys is not None:
-        what = f"the image would be signed with the keys in {plan.spec.secure_boot.keys}, which a session does not do"
-        raise SpecError(what, origin=str(plan.spec.origin), hint="correct the definition, and build")
-    session.advance(len(plan.actions))
-    session.finish()
-    if plan.spec.hooks.after_build:
-        run.note(f"not run, since this is no build: {' '.join(plan.spec.hooks.after_build)}")
-    prepared = Prepared(
-        plan=plan,
-        seed=record.seed,
-        tools=record.tools,
-        trees={},
-        contents=None,
-        appliance=None,
-        resume=True,
-        media=record.media,
-        repairs=tuple(session.repairs),
-    )
-    prepared = build.finish(build.secure(prepared, run), run)
-    build.check(prepared, run)
-    return deliver(prepared, output, "", run)
 
 
 def monitor_of(source: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from vmharness.flows.install_session import InstallSession
 from vmharness.flows.run import Run
 from vmharness.flows.session import Session
 from vmharness.flows.trail import Trail
@@ -18,4 +17,6 @@ def session_on(plan: Plan, run: Run, trail: Trail, *, offline: bool = False) -> 
     """
     if plan.spec.install is None:
         return Session(plan=plan, run=run, trail=trail)
+    from vmharness.flows.install_session import InstallSession  # noqa: PLC0415 -- only installs need it
+
     return InstallSession(plan=plan, run=run, trail=trail, offline=offline)

@@ -7,7 +7,7 @@ from pathlib import Path
 from attrs import evolve
 
 from vmharness.disk import enrolment, keys, signing
-from vmharness.flows.outputs import Prepared
+from vmharness.flows.prepared import Prepared
 from vmharness.flows.run import Run
 from vmharness.model.image import ImageSpec
 from vmharness.model.key_folder import NAMES, KeyFolder

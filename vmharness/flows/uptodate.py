@@ -13,7 +13,8 @@ from vmharness.disk import image
 from vmharness.errors import SpecError
 from vmharness.events import Published
 from vmharness.flows import hooks
-from vmharness.flows.outputs import BUILD_PRODUCTS, Prepared, list_for_hydra
+from vmharness.flows.outputs import BUILD_PRODUCTS, list_for_hydra
+from vmharness.flows.prepared import Prepared
 from vmharness.flows.run import Run
 from vmharness.host import cache, publish
 from vmharness.host.published import read_manifest

@@ -12,7 +12,7 @@ from attrs import evolve
 from vmharness.disk import image
 from vmharness.errors import BuildStopped, GuestError
 from vmharness.flows.bringup import Up, appliance_up, wake_parameters
-from vmharness.flows.outputs import Prepared
+from vmharness.flows.prepared import Prepared
 from vmharness.flows.run import Run
 from vmharness.flows.steps import run_step
 from vmharness.flows.trail import Trail
