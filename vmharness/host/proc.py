@@ -225,6 +225,7 @@ def pipe_from(
             yield child.stdout
         except BaseException:
             _end(child)
+            listener.join()  # what it reads is closed next
             raise
         at_end = not child.stdout.read(1)
         if not at_end:
