@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from vmharness import __version__
@@ -14,6 +15,7 @@ from vmharness.flows.run import Run
 from vmharness.flows.sessions import session_on
 from vmharness.flows.trail import Trail, notes
 from vmharness.host import here
+from vmharness.host.data import data_directory
 from vmharness.host.rundir import RunDirectory
 from vmharness.model import record
 from vmharness.model.checkpoint import Checkpoints, When
@@ -43,6 +45,9 @@ def keep(prepared: Prepared, inputs: str, failure: Failure | None, run: Run) -> 
         directory.kernel.parent.mkdir(mode=0o700, exist_ok=True)
         image.link(plan.machine.kernel.image.resolve(), directory.kernel)
         image.link(plan.machine.kernel.initrd.resolve(), directory.initramfs)
+    directory.guest_scripts.mkdir(mode=0o700, exist_ok=True)
+    for name in {step.script for step in plan.steps}:
+        shutil.copyfile(data_directory("guest-scripts") / "steps" / name, directory.guest_scripts / name)
     if plan.spec.install is not None and plan.spec.install.script is not None:
         image.clone(plan.spec.install.script, directory.dialogue)
     accelerator = plan.accelerator.accelerator

@@ -87,6 +87,9 @@ class Hands(ABC):
         assert isinstance(step, Step)
         if step.file is not None:
             return self.site.script(step.file.name).read_text(encoding="utf-8", errors="replace")
+        kept = self.site.guest_scripts / step.script
+        if kept.exists():
+            return kept.read_text(encoding="utf-8", errors="replace")
         return self.get(f"{_SCRIPTS}/{step.script}").decode("utf-8", "replace")
 
     def put(self, source: Path, path: str) -> None:
@@ -136,6 +139,8 @@ class Hands(ABC):
             path.unlink()  # a link to the build's own, perhaps
             path.write_text(text, encoding="utf-8")
         else:
+            # From now on only the guest knows which one it has: a rewind gives it the old one again.
+            (self.site.guest_scripts / step.script).unlink(missing_ok=True)
             self.agent.put(text.encode(), f"{_SCRIPTS}/{step.script}", mode=0o755, within=self.scaled(_FILE_SECONDS))
         self.note_edited(step.name, before, text)
 

@@ -130,7 +130,7 @@ def _link(source: RunDirectory, own: RunDirectory) -> None:
         source.seen,
         source.dialogue,
     )
-    files |= {path for path in (*optional, *source.scripts.glob("*")) if path.exists()}
+    files |= {path for path in (*optional, *source.scripts.glob("*"), *source.guest_scripts.glob("*")) if path.exists()}
     files |= {source.path / name for name in images}
     files |= {path for note in found for path in (source.checkpoints / note.id).rglob("*") if path.is_file()}
     largest = max(path.stat().st_size for path in (source.disk, source.tree) if path.exists())

@@ -87,6 +87,11 @@ class RunDirectory:
         return self.scripts / name
 
     @property
+    def guest_scripts(self) -> Path:
+        """Folder of a build's own guest scripts as the appliance has them, in a run directory that is kept."""
+        return self.path / "guest-scripts"
+
+    @property
     def finished(self) -> Path:
         """The raw disk when the guest has done its work."""
         return self.path / "finished.raw"

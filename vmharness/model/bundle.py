@@ -39,6 +39,7 @@ _NAMES = re.compile(
             r"installer\.iso",
             r"efi-vars\.fd",
             rf"layers/{_WORD}\.qcow2",
+            rf"guest-scripts/{_WORD}",
             # called as the definition's steps are, which is as people like it
             r"scripts/(?!\.{1,2}\Z)[^/]{1,80}",
             rf"checkpoints/{_WORD}/(?:checkpoint\.json|state|console\.log|unread\.json|devices|memory|efi-vars\.fd|tpm/{_WORD})",
