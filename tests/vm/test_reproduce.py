@@ -174,6 +174,25 @@ def test_interrupted_build(place: Workplace) -> None:
     assert f"->  4 {STEP}" in done.stdout
 
 
+def test_closed_terminal(failed: Path, place: Workplace) -> None:
+    """A terminal that is closed ends the session and its machine; the build can be entered as before."""
+    before = digests(failed)
+    said = place.folder / "said"
+    terminal = pexpect.spawn(
+        "/bin/sh",
+        ["-c", 'exec 2>"$1"; shift; exec "$@"', "sh", str(said), *PROGRAM, "reproduce", str(failed)],
+        env={**place.environment_of_runs(), "TERM": "vt100"},
+        timeout=SECONDS,
+        encoding="utf-8",
+    )
+    terminal.expect(r"appliance.*:/ # ")
+    terminal.ptyproc.fileobj.close()
+    assert terminal.wait() == 130
+    assert "interrupted" in said.read_text()
+    assert place.guests() == []
+    assert digests(failed) == before
+
+
 def test_guest_that_hangs(place: Workplace) -> None:
     """A state in which a step hangs has a shell all the same, though no more steps; a rewind gives a sound one."""
     hang = 'name = "wait"\ncommand = ["sleep", "1000"]\ndeadline = "3s"\ninside = "appliance"\n'

@@ -46,7 +46,7 @@ class Lent:
                     self._resized.recv(4096)
                     on_resize()
                     continue
-                typed = os.read(keyboard, 4096)
+                typed = _read(keyboard)
                 before, leave, _ = typed.partition(LEAVE)
                 send(before)
                 if leave or not typed:
@@ -70,6 +70,14 @@ class Lent:
             signal.signal(signal.SIGWINCH, before)
 
 
+def _read(keyboard: int) -> bytes:
+    """What was typed; nothing at the end of input, which the closing of a terminal is, too."""
+    try:
+        return os.read(keyboard, 4096)
+    except OSError:
+        return b""
+
+
 @contextmanager
 def lent() -> Iterator[Lent]:
     """The terminal, raw while the block runs, if standard input is one."""
@@ -82,7 +90,8 @@ def lent() -> Iterator[Lent]:
         yield terminal
     finally:
         if saved is not None:
-            termios.tcsetattr(keyboard, termios.TCSADRAIN, saved)
+            with contextlib.suppress(termios.error):  # the terminal was closed
+                termios.tcsetattr(keyboard, termios.TCSADRAIN, saved)
         terminal.close()
 
 
