@@ -18,7 +18,7 @@ from vmharness.host import tty
 from vmharness.model.steps import Action
 from vmharness.model.text import Cleaner, printable
 from vmharness.vm.machine import Machine
-from vmharness.vm.person import ConsoleShell, PersonShell
+from vmharness.vm.person import Shell
 
 
 def script_lines(session: Session, step: Action) -> Iterator[str]:
@@ -34,7 +34,7 @@ class Prompt:
     """Runs verbs on a session."""
 
     opened: Opened
-    _shell: PersonShell | ConsoleShell | None = field(default=None, init=False)
+    _shell: Shell | None = field(default=None, init=False)
     _shell_of: Machine | None = field(default=None, init=False)
 
     @property
@@ -226,7 +226,7 @@ class Prompt:
         words = "left the shell, which runs on; the verb shell enters it again" if left else "the shell ended"
         click.echo(f"\n-- {words}", err=True)
 
-    def _current_shell(self) -> PersonShell | ConsoleShell:
+    def _current_shell(self) -> Shell:
         """The shell of the present machine: after a rewind that is another one."""
         if self._shell is None or self._shell_of is not self.session.machine:
             self._shell, self._shell_of = self.session.shell(), self.session.machine

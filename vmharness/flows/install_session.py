@@ -21,8 +21,8 @@ from vmharness.plan.dialogue import to_toml
 from vmharness.plan.load import load_entry
 from vmharness.vm.following import Follower
 from vmharness.vm.guest import Agent
+from vmharness.vm.lending import ConsoleShell
 from vmharness.vm.machine import Machine
-from vmharness.vm.person import ConsoleShell
 
 
 @define

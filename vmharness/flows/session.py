@@ -15,13 +15,12 @@ from attrs import define, evolve, field, frozen
 
 from vmharness.disk import image
 from vmharness.errors import ApiMisuse, GuestError
-from vmharness.flows import working
+from vmharness.flows import appliance
 from vmharness.flows.bringup import Up, wake_parameters
 from vmharness.flows.hands import ANSWER_SECONDS, Hands
 from vmharness.flows.run import Run
 from vmharness.flows.steps import run_step
 from vmharness.flows.trail import Trail, notes, overlay, restorable
-from vmharness.flows.working import appliance_started, disks
 from vmharness.host.rundir import RunDirectory
 from vmharness.model.checkpoint import CheckpointNote, When
 from vmharness.model.hardware import Disk
@@ -30,7 +29,7 @@ from vmharness.plan.make import Plan
 from vmharness.plan.stopping import numbered
 from vmharness.vm.guest import Agent
 from vmharness.vm.machine import Machine
-from vmharness.vm.person import ConsoleShell, PersonShell
+from vmharness.vm.person import PersonShell, Shell
 
 
 @frozen(kw_only=True)
@@ -90,7 +89,7 @@ class Session(Hands):
         """What a person is told before they enter the shell."""
         return "the target is in /target; Ctrl-] or exit"
 
-    def shell(self) -> PersonShell | ConsoleShell:
+    def shell(self) -> Shell:
         """A shell for a person, in the present machine."""
         return PersonShell(self.machine.terminal)
 
@@ -164,8 +163,8 @@ class Session(Hands):
         if self.plan.firmware is not None:
             directory.variables.unlink(missing_ok=True)
             image.clone(self.plan.firmware.template, directory.variables)
-        self._up = self._machine.enter_context(appliance_started(self.plan, "", self.run, resume=False))
-        for disk in disks(self.plan, self.site):
+        self._up = self._machine.enter_context(appliance.started(self.plan, "", self.run, resume=False))
+        for disk in appliance.disks(self.plan, self.site):
             self.machine.plug(self._covered(disk))
         self.answers, self.position, self.trail.last = True, 0, None
 
@@ -206,7 +205,7 @@ class Session(Hands):
 
     def finish(self) -> None:
         """Switch off the machine, in which all steps are done, and make its disk one file."""
-        working.finish(self.up, self.run, in_place=False)
+        appliance.switch_off(self.up, self.run, in_place=False)
 
     def number(self, wanted: str) -> int:
         """The number, from 0 on, of the step that a person means.

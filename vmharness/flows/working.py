@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-
-from attrs import evolve
-
-from vmharness.disk import image
 from vmharness.errors import BuildStopped, GuestError
-from vmharness.flows.bringup import Up, appliance_up, wake_parameters
+from vmharness.flows import appliance
+from vmharness.flows.bringup import Up
 from vmharness.flows.prepared import Prepared
 from vmharness.flows.run import Run
 from vmharness.flows.steps import run_step
 from vmharness.flows.trail import Trail
-from vmharness.host.rundir import RunDirectory
 from vmharness.model.checkpoint import Checkpoints, When
-from vmharness.model.hardware import Disk
-from vmharness.model.partitions import ReadOnly
 from vmharness.model.steps import Step
-from vmharness.plan.make import Plan
-from vmharness.plan.steps import CONTENTS_DISK, TARGET_DISK, TREE_DISK
 from vmharness.plan.stopping import Stop
 
 
@@ -38,8 +26,8 @@ def work(prepared: Prepared, run: Run) -> None:
     assert guest is not None
     assert plan.machine is not None
     memory = trail.memory_for(plan.machine.memory)
-    with appliance_started(plan, guest.identity, run, resume=prepared.resume, memory=memory) as up:
-        for disk in disks(plan, run.directory):
+    with appliance.started(plan, guest.identity, run, resume=prepared.resume, memory=memory) as up:
+        for disk in appliance.disks(plan, run.directory):
             up.machine.plug(disk)
         for number, step in enumerate(plan.steps):
             _stop(stop, When.BEFORE, number, step, up, trail)
@@ -50,7 +38,7 @@ def work(prepared: Prepared, run: Run) -> None:
                 trail.take(up.machine, number, step, When.FAILED)
                 raise
             _stop(stop, When.AFTER, number, step, up, trail)
-        finish(up, run, in_place=trail.policy is not Checkpoints.ALL)
+        appliance.switch_off(up, run, in_place=trail.policy is not Checkpoints.ALL)
 
 
 def _stop(stop: Stop | None, when: When, number: int, step: Step, up: Up, trail: Trail) -> None:  # noqa: PLR0913, PLR0917 -- a place in a run
@@ -59,50 +47,3 @@ def _stop(stop: Stop | None, when: When, number: int, step: Step, up: Up, trail:
         trail.take(up.machine, number, step, when)
         what = f"the build stopped {when.value} the step '{step.name}', as it was to"
         raise BuildStopped(what, run_directory=trail.run.directory.path)
-
-
-@contextmanager
-def appliance_started(plan: Plan, identity: str, run: Run, *, resume: bool, memory: Path | None = None) -> Iterator[Up]:
-    """The build's appliance, up and brought to the present, without disks; it is ended when the block is left.
-
-    :raises: as :func:`~vmharness.flows.bringup.appliance_up`.
-    """
-    assert plan.machine is not None
-    spec = evolve(plan.machine, variables=run.directory.variables if plan.machine.firmware else None)
-    with ExitStack() as stack:
-        with run.part("start the appliance"):
-            coming = appliance_up(spec, identity, plan.boot_deadline, run, resume=resume, memory=memory)
-            up = stack.enter_context(coming)
-            # What deterministic builds draw at random must be the same in each: the state's own numbers.
-            seed = "" if plan.spec.deterministic.enabled else secrets.token_hex(32)
-            up.agent.run("wake", wake_parameters(seed), within=plan.boot_deadline)
-        yield up
-
-
-def disks(plan: Plan, directory: RunDirectory) -> tuple[Disk, ...]:
-    """The disks of a build, as they are plugged: the target, the tree's own where there is one, the grafted files."""
-    found = [Disk(name=TARGET_DISK, path=directory.disk)]
-    if plan.scratch is not None:
-        packed = isinstance(plan.layout.by_role("root").filesystem, ReadOnly)
-        found.append(Disk(name=TREE_DISK, path=directory.tree, read_only=not packed))
-    if directory.contents.exists():
-        found.append(Disk(name=CONTENTS_DISK, path=directory.contents, read_only=True))
-    return tuple(found)
-
-
-def finish(up: Up, run: Run, *, in_place: bool) -> None:
-    """Switch off a machine in which all steps are done, and make its disk one file again.
-
-    :param in_place: whether the disk's overlays may be joined with the image under them, on which no checkpoint that is
-        kept may lie; otherwise a new file is written.
-    """
-    directory = run.directory
-    with run.part("switch the appliance off"):
-        if in_place:
-            up.machine.join(TARGET_DISK)
-        target = next(disk for disk in up.machine.spec.disks if disk.name == TARGET_DISK)
-        up.machine.off()
-        if in_place:
-            directory.disk.rename(directory.finished)
-        else:
-            image.join_layers((*target.backing, target.path), directory.finished)

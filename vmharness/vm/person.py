@@ -1,14 +1,37 @@
-"""The appliance's shell for a person, on the machine's terminal. See ``guest-scripts/terminal``."""
+"""A person's shell in a guest; of the appliance it is on the machine's terminal. See ``guest-scripts/terminal``."""
 
 from __future__ import annotations
 
 import secrets
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
 from vmharness.vm.console import Console
-from vmharness.vm.rendering import render_terminal
-from vmharness.vm.screen import Screen
+
+
+class Shell(Protocol):
+    """What a person can be given of a machine, to be left and entered again."""
+
+    def enter(
+        self,
+        show: Callable[[bytes], None],
+        on_end: Callable[[], None],
+        *,
+        rows: int,
+        columns: int,
+        terminal_type: str,
+    ) -> Callable[[], None]:
+        """Show what it writes from now on.
+
+        :param show: called from another thread, as ``on_end`` once it has ended.
+        :param rows: of the person's window, as ``columns``.
+        :param terminal_type: ``$TERM``.
+        :returns: what leaves it.
+        """
+
+    def type(self, data: bytes) -> None:
+        """Pass on what the person types."""
 
 
 class PersonShell:
@@ -64,40 +87,6 @@ class PersonShell:
             on_end()
 
         return ended
-
-
-class ConsoleShell:
-    """A machine's serial console, lent to a person: what runs there is up to the guest.
-
-    :param console: the log console.
-    :param screen: what it shows.
-    """
-
-    is_open = True
-
-    def __init__(self, console: Console, screen: Screen) -> None:
-        self._console = console
-        self._screen = screen
-
-    def enter(
-        self,
-        show: Callable[[bytes], None],
-        on_end: Callable[[], None],  # noqa: ARG002 -- a console has no end of its own
-        *,
-        rows: int,  # noqa: ARG002 -- a serial line does not tell its guest how large the window is
-        columns: int,  # noqa: ARG002 -- likewise
-        terminal_type: str,  # noqa: ARG002 -- nor of which kind it is
-    ) -> Callable[[], None]:
-        """Give a person the console: what it shows now, and what it prints from now on, goes to ``show``.
-
-        :returns: what leaves it.
-        """
-        show(render_terminal(self._screen.picture()))
-        return self._console.tap(show)
-
-    def type(self, data: bytes) -> None:
-        """Pass on what the person types."""
-        self._console.send(data)
 
 
 class _Filter:
