@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import pexpect
@@ -174,7 +175,8 @@ def test_interrupted_build(place: Workplace) -> None:
     assert f"->  4 {STEP}" in done.stdout
 
 
-def test_closed_terminal(failed: Path, place: Workplace) -> None:
+@pytest.mark.parametrize("hangup", [signal.SIG_DFL, signal.SIG_IGN], ids=["", "nohup"])
+def test_closed_terminal(failed: Path, place: Workplace, hangup: signal.Handlers) -> None:
     """A terminal that is closed ends the session and its machine; the build can be entered as before."""
     before = digests(failed)
     said = place.folder / "said"
@@ -184,11 +186,12 @@ def test_closed_terminal(failed: Path, place: Workplace) -> None:
         env={**place.environment_of_runs(), "TERM": "vt100"},
         timeout=SECONDS,
         encoding="utf-8",
+        preexec_fn=partial(signal.signal, signal.SIGHUP, hangup),
     )
     terminal.expect(r"appliance.*:/ # ")
     terminal.ptyproc.fileobj.close()
-    assert terminal.wait() == 130
-    assert "interrupted" in said.read_text()
+    assert terminal.wait() == 130, said.read_text()
+    assert "Traceback" not in said.read_text()
     assert place.guests() == []
     assert digests(failed) == before
 

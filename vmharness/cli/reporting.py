@@ -37,10 +37,9 @@ def errors_reported(*, as_json: bool) -> Iterator[None]:
     except KeyboardInterrupt:
         click.echo("vmharness: interrupted", err=True)
         sys.exit(130)
-    except BrokenPipeError:
-        # Whoever read our output has gone: there is nobody left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    except OSError as error:
+        _leave_if_alone(error)
+        raise
     finally:
         # The command line may be called by a program that lives on; one that was interrupted is about to end.
         for number, handler in before.items():
@@ -54,6 +53,17 @@ def _fail(text: str, code: int, *, as_json: bool) -> NoReturn:
     else:
         click.echo(click.style("error: ", fg="red", bold=True) + text, err=True)
     sys.exit(code)
+
+
+def _leave_if_alone(error: OSError) -> None:
+    """End if there is nobody left to tell: whoever read our output has gone, or the terminal was closed."""
+    from vmharness.host import tty  # noqa: PLC0415 -- only needed here
+
+    gone = (sys.stdout.fileno(),) if isinstance(error, BrokenPipeError) else tty.closed()
+    for stream in gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+    if gone:
+        sys.exit(1 if isinstance(error, BrokenPipeError) else 130)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

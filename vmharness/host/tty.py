@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -103,8 +104,21 @@ def size() -> tuple[int, int]:
     return 24, 80
 
 
+def closed() -> tuple[int, ...]:
+    """The descriptors of those of our standard streams whose terminal was closed: nobody reads or types any more."""
+    return tuple(stream for stream in (0, 1, 2) if _is_closed(stream))
+
+
 def put(data: bytes) -> None:
     """Write all of ``data`` to standard output; a reader that has gone is no reason to disturb the machine."""
     with contextlib.suppress(OSError):
         while data:
             data = data[os.write(sys.stdout.fileno(), data) :]
+
+
+def _is_closed(stream: int) -> bool:
+    try:
+        termios.tcgetattr(stream)
+    except termios.error as error:
+        return bool(error.args[0] == errno.EIO)  # no terminal is another error
+    return False
