@@ -53,6 +53,19 @@ def test_what_is_packed_is_unpacked(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a b,c.vmbundle", "out", "run"]
 
 
+def test_room_that_was_never_written(tmp_path: Path) -> None:
+    """What is allocated, never written, and shows as data once it was read, is packed and unpacked as nothing."""
+    source = run_directory(tmp_path / "run")
+    with (source / "disk.raw").open("r+b") as file:
+        file.write(os.urandom(8 * MIB))
+        os.posix_fallocate(file.fileno(), 8 * MIB + 4096, MIB)  # within what is read ahead
+        file.flush()
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    out = unpack(pack(source, tmp_path / "a.vmbundle"), tmp_path / "out")
+    assert sparse.digest(out / "disk.raw") == sparse.digest(source / "disk.raw")
+
+
 def test_another_user_opens_it_elsewhere(tmp_path: Path) -> None:
     """A bundle that was moved to another folder opens for another user, who then owns what comes out."""
     bundle = pack(run_directory(tmp_path / "run"), tmp_path / "x.vmbundle")

@@ -111,7 +111,7 @@ def _names(run_directory: Path) -> list[str]:
 
 def _file(run_directory: Path, name: str) -> BundledFile:
     path = run_directory / name
-    data, size = sparse.data_size(path), path.stat().st_size
+    data, size = sparse.most_data(path), path.stat().st_size
     return BundledFile(name=name, size=size, data=data, digest=sparse.digest(path))
 
 

@@ -40,6 +40,15 @@ def data_size(path: Path) -> int:
         return sum(end - start for start, end in _data(file))
 
 
+def most_data(path: Path) -> int:
+    """How many bytes of a file can ever show as data, while nobody writes to it.
+
+    Room that is allocated and was never written counts: some filesystems take it for a hole until somebody has read it.
+    """
+    status = path.stat()
+    return min(status.st_size, max(data_size(path), status.st_blocks * 512))
+
+
 def _blocks(file: BinaryIO) -> Iterator[int]:
     """The numbers of the blocks that hold data, each once."""
     following = 0
