@@ -59,13 +59,7 @@ class PersonShell:
         columns: int,
         terminal_type: str,
     ) -> Callable[[], None]:
-        """Give a person the shell: what it writes goes to ``show``.
-
-        :param show: called from another thread, as ``on_end`` once the shell has ended.
-        :param rows: of the person's window, as ``columns``.
-        :param terminal_type: ``$TERM``.
-        :returns: what leaves the shell; it runs on.
-        """
+        """Give a person the shell, as :meth:`Shell.enter` says; it runs on when it is left."""
         if self.is_open:
             leave = self._terminal.tap(_Filter(show, self._ended(on_end), end=self._word).feed)
             self._terminal.send(b"\r")  # so that it shows its prompt again
